@@ -1,0 +1,90 @@
+"""A reply as it comes. The turn runs in a task of its own and feeds a bounded queue.
+
+A context variable that an async generator sets leaks into its consumer, and a generator that is dropped is cleaned up
+whenever the garbage collector gets to it; a task has a context of its own and is ended by leaving the block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+from turnkeep.agent.reply import StreamChunk
+from turnkeep.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from turnkeep.agent.reply import Reply
+
+    Emit = Callable[[str | None], Awaitable[None]]
+
+_QUEUE_SIZE = 16
+
+
+class ReplyStream:
+    """``async with agent.stream(text) as stream: async for chunk in stream: …``
+
+    The turn is durable before the last chunk (``done``, with the ``reply``) comes. Leaving the block earlier cancels the
+    turn and waits for it to end: nothing is stored. What the turn raises is raised by the iteration.
+    """
+
+    def __init__(self, respond: Callable[[Emit], Awaitable[Reply]]) -> None:
+        """Use ``agent.stream``."""
+        self._respond = respond
+        self._queue: asyncio.Queue[StreamChunk | None] = asyncio.Queue(_QUEUE_SIZE)
+        self._task: asyncio.Task[Reply] | None = None
+        self._accumulated = ""
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise InvalidArgument("a stream is entered once; call agent.stream() again")
+        self._task = asyncio.create_task(self._run(), name="turnkeep-stream")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        task = self._task
+        assert task is not None
+        cancelled: asyncio.CancelledError | None = None
+        task.cancel()
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error  # the turn is settled first: it may be committing
+        if not task.cancelled():
+            task.exception()  # was raised by the iteration, or nobody is left who wants it
+        if cancelled is not None:
+            raise cancelled
+
+    async def __aiter__(self) -> AsyncIterator[StreamChunk]:
+        task = self._task
+        if task is None:
+            raise InvalidArgument("a stream is entered before it is read: async with agent.stream(…) as stream")
+        while True:
+            chunk = await self._queue.get()
+            if chunk is not None:
+                yield chunk
+                if chunk.done:
+                    return
+                continue
+            await task  # raises what the turn raised
+            return
+
+    async def _run(self) -> Reply:
+        try:
+            reply = await self._respond(self._emit)
+        except BaseException:
+            await self._queue.put(None)
+            raise
+        if not self._accumulated and reply.message:
+            await self._emit(reply.message)  # a replayed reply was not streamed
+        await self._queue.put(StreamChunk("", self._accumulated, done=True, reply=reply))
+        return reply
+
+    async def _emit(self, piece: str | None) -> None:
+        if piece is None:
+            self._accumulated = ""
+        elif piece:
+            self._accumulated += piece
+            await self._queue.put(StreamChunk(piece, self._accumulated))

@@ -1,0 +1,470 @@
+"""The one way to the adapter: every call is bounded, timed, reported, and its outcome made certain."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from turnkeep import codec
+from turnkeep.contract import Commit, Expect, HeadChange, LoadQuery, Token
+from turnkeep.documents import Documents, utf8_length
+from turnkeep.errors import (
+    CommitOutcomeUnknown,
+    Conflict,
+    CorruptRecord,
+    DataTooNew,
+    HookError,
+    InvalidArgument,
+    PersistenceClosed,
+    SessionConflict,
+    StorageError,
+    StorageTimeout,
+    StorageUnavailable,
+    ValueTooLarge,
+)
+from turnkeep.gates import Gates
+from turnkeep.hooks import SessionView
+from turnkeep.ids import new_id
+from turnkeep.turn import Draft, TurnView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from turnkeep.contract import Committed, NewMessage, SessionKey, StorageAdapter
+    from turnkeep.models import Message
+    from turnkeep.plugins import Plugins
+    from turnkeep.policy import Policy
+    from turnkeep.snapshot import Snapshot
+
+T = TypeVar("T")
+
+Notices = list[Callable[[], Awaitable[None]]]
+"""Observers that are still to be told."""
+
+_log = logging.getLogger("turnkeep.storage")
+
+RESENDS = 2
+"""How often a commit of unknown outcome is sent again before the caller is told so."""
+
+AMEND_ATTEMPTS = 10
+"""How often a small change outside of a turn is tried on top of what others wrote meanwhile."""
+
+
+class Gateway:
+    """An adapter, opened once and closed once, with the policy that applies to everything it stores."""
+
+    def __init__(self, adapter: StorageAdapter, policy: Policy, plugins: Plugins, *, auto_create: bool = True) -> None:
+        self.adapter = adapter
+        self.policy = replace(
+            policy,
+            session_ttl=policy.session_ttl or adapter.session_ttl,
+            message_ttl=policy.message_ttl or adapter.message_ttl,
+        )
+        self.plugins = plugins
+        self.documents = Documents(policy.namespace, policy.limits, plugins.payload_filter)
+        self.gates = Gates()
+        self._lifetime = _Lifetime(adapter, auto_create=auto_create)
+
+    def heard_by(self, plugins: Plugins) -> Gateway:
+        """The same store, with other listeners."""
+        twin = object.__new__(Gateway)
+        twin.__dict__ |= self.__dict__ | {"plugins": plugins}
+        return twin
+
+    async def open(self) -> None:
+        """Opens the adapter, once.
+
+        Raises:
+            PersistenceClosed: it was closed for good.
+        """
+        await self._lifetime.open()
+
+    async def aclose(self) -> None:
+        """Closes the adapter, once and for good."""
+        await self._lifetime.aclose()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed for good."""
+        return self._lifetime.closed
+
+    async def call(
+        self,
+        operation: str,
+        request: Callable[[], Awaitable[T]],
+        *,
+        session: SessionView | None = None,
+        size: int = 0,
+        notices: Notices | None = None,
+    ) -> T:
+        """What the adapter answers, within the deadline.
+
+        Observers of the call are told at once, or, with ``notices``, when the caller is done with what the call brought.
+
+        Raises:
+            StorageTimeout: it did not answer in time.
+            PersistenceClosed: it is closed.
+            StorageError: whatever the adapter raises.
+        """
+        if not self._lifetime.is_open:
+            await self._lifetime.open()
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            async with asyncio.timeout(self.policy.timeout) as deadline:
+                return await request()
+        except TimeoutError as error:
+            outcome = "timeout"
+            if not deadline.expired():
+                raise
+            raise await self._report(operation, self._timed_out(operation, error), session) from error
+        except Conflict:
+            outcome = "conflict"
+            raise
+        except StorageError as error:
+            outcome = "error"
+            await self._report(operation, error, session)
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            duration = time.perf_counter() - started
+            if duration > self.policy.slow_threshold:
+                _log.warning("%s: %s took %.3f s", self.adapter.name, operation, duration)
+            if self.plugins.listens("on_storage_operation"):
+                told = partial(self.plugins.on_storage_operation, operation, duration, size, outcome)
+                if notices is None:
+                    await told()
+                else:
+                    notices.append(told)
+
+    async def _report(self, operation: str, error: StorageError, session: SessionView | None) -> StorageError:
+        if self.plugins.listens("on_storage_error"):
+            await self.plugins.on_storage_error(operation, error, session)
+        return error
+
+    def _timed_out(self, operation: str, error: TimeoutError) -> StorageTimeout:
+        return StorageTimeout(
+            f"{self.adapter.name} did not answer {operation} within {self.policy.timeout:g} s; nothing was written. "
+            "Raise timeout= if the database is known to be slow",
+            adapter=self.adapter.name,
+            operation=operation,
+        )
+
+    async def load(self, key: SessionKey, *, window: int | None, commit_id: str | None = None) -> Snapshot | None:
+        """The session, decoded and with its data at the application's version; None where there is none."""
+        stored = await self.call("load", lambda: self.adapter.load(key, LoadQuery(window, commit_id)))
+        if stored is None:
+            return None
+        head = stored.head
+        if head.session_id != key.session_id or not key.scope.sees(head.user_id):
+            raise CorruptRecord(
+                f"{self.adapter.name} answered a load of session {key.session_id!r:.200} with another session",
+                adapter=self.adapter.name,
+                operation="load",
+            )
+        return await self._upgrade(self.documents.snapshot(stored))
+
+    async def _upgrade(self, snapshot: Snapshot) -> Snapshot:
+        wanted, found = self.policy.data_version, snapshot.state.data_version
+        if wanted is None or found == wanted:
+            return snapshot
+        session_id = snapshot.state.id
+        if found is not None and found > wanted:
+            raise DataTooNew(
+                f"the data of session {session_id!r:.200} is of version {found}, this application knows {wanted}; "
+                "it was left as it is"
+            )
+        data = snapshot.state.data
+        if self.policy.upgrade_data is not None:
+            upgraded = self.policy.upgrade_data(data, found or 0)
+            data = await upgraded if inspect.isawaitable(upgraded) else upgraded
+            if type(data) is not dict:
+                raise InvalidArgument(f"upgrade_data must return a dict, not {type(data).__name__}")
+        # Only what is read changes: the next commit that writes data writes the upgraded form.
+        return replace(snapshot, state=snapshot.state.replace(data=data, data_version=wanted))
+
+    async def commit(self, draft: Draft, adopt: Callable[[Snapshot], None] = lambda _: None) -> Snapshot:
+        """Makes a draft durable and tells the listeners.
+
+        ``adopt`` is called with what the session is at now, as soon as that is certain: before the listeners, and even
+        where the caller was cancelled too late to stop the commit.
+        """
+        await self._prepare(draft)
+        draft.sealed = True
+        try:
+            return await self._commit_sealed(draft, adopt)
+        finally:
+            draft.sealed = False  # a draft that was not committed can be tried again
+
+    async def _commit_sealed(self, draft: Draft, adopt: Callable[[Snapshot], None]) -> Snapshot:
+        rows, size = self._rows(draft.key.session_id, draft.appended, draft.reply)
+        commit = draft.commit(rows, self.documents, self.policy)
+        self._check_commit_size(commit, size)
+        cancelled = _cancellations()
+        notices: Notices = []
+        session = lambda: SessionView.of(draft.state, self.policy.namespace)  # noqa: E731 - made only if needed
+        result = await self._send(commit, size, session, notices)
+        snapshot = draft.committed(commit, result)
+        adopt(snapshot)
+        messages = snapshot.state.history[len(snapshot.state.history) - len(draft.appended) :]
+        self._announce(commit, SessionView.of(snapshot.state, self.policy.namespace), draft.view(messages), notices)
+        await tell(notices)
+        if _cancellations() > cancelled:
+            raise asyncio.CancelledError
+        return snapshot
+
+    async def append(
+        self, key: SessionKey, messages: Sequence[Message], *, seen: Token | None = None
+    ) -> tuple[Committed, tuple[Message, ...]]:
+        """Adds messages to a session in whatever state it is, and makes it active. Returns them numbered."""
+        view = SessionView(id=key.session_id, user_id=_owner(key), namespace=key.scope.namespace, state=None)
+        prepared = await self._before_save(messages, view)
+        rows, size = self._rows(key.session_id, prepared, None)
+        commit = self._any(key, HeadChange(status="active"), messages=rows, seen=seen)
+        self._check_commit_size(commit, size)
+        result, numbered = await self._send_any(commit, size, view, prepared)
+        return result, numbered
+
+    async def change_head(self, key: SessionKey, change: HeadChange, *, claim: str | None = None) -> Committed:
+        """Changes a session's head in whatever state it is."""
+        view = SessionView(id=key.session_id, user_id=claim or _owner(key), namespace=key.scope.namespace, state=None)
+        result, _ = await self._send_any(self._any(key, change, claim=claim), 0, view, ())
+        return result
+
+    def _any(self, key: SessionKey, change: HeadChange, **fields: Any) -> Commit:
+        return Commit(
+            key=key,
+            commit_id=new_id(),
+            digest="-",
+            expect=Expect.ANY,
+            head=change,
+            ttl=self.policy.session_ttl,
+            message_ttl=self.policy.message_ttl,
+            **fields,
+        )
+
+    async def _send_any(
+        self, commit: Commit, size: int, view: SessionView, messages: Sequence[Message]
+    ) -> tuple[Committed, tuple[Message, ...]]:
+        turn = TurnView(commit.commit_id, tuple(messages), None, created=False)
+        if self.plugins.listens("before_commit"):
+            wanted = await self.plugins.before_commit(turn, view)
+            if wanted is not turn:
+                raise HookError(
+                    "before_commit can change a turn only where the session was loaded; this is an append or a change of "
+                    "status: use before_message_save, or refuse by raising",
+                    plugin="",
+                    hook="before_commit",
+                )
+        cancelled = _cancellations()
+        notices: Notices = []
+        result = await self._send(commit, size, lambda: view, notices)
+        first = result.first_seq or 0
+        numbered = tuple(message._numbered(first + index, commit.commit_id) for index, message in enumerate(messages))
+        self._announce(commit, view, replace(turn, messages=numbered), notices)
+        await tell(notices)
+        if _cancellations() > cancelled:
+            raise asyncio.CancelledError
+        return result, numbered
+
+    async def amend(
+        self, key: SessionKey, change: Callable[[Draft], Awaitable[None]], load: Callable[[], Awaitable[Snapshot]]
+    ) -> Snapshot:
+        """Loads, changes and commits, again on top of what others wrote meanwhile.
+
+        Raises:
+            SessionConflict: others were faster each time.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            draft = Draft.on(key, await load())
+            await change(draft)
+            try:
+                return await self.commit(draft)
+            except SessionConflict as conflict:
+                await self.conflicted(conflict, draft, attempt)
+                if attempt == AMEND_ATTEMPTS:
+                    raise
+            await back_off(attempt)
+
+    async def conflicted(self, conflict: SessionConflict, draft: Draft, attempt: int) -> None:
+        """Tells the listeners of a conflict."""
+        if self.plugins.listens("on_conflict"):
+            view = SessionView.of(draft.state, self.policy.namespace)
+            await self.plugins.on_conflict(view, conflict.expected, conflict.actual, attempt)
+
+    async def _prepare(self, draft: Draft) -> None:
+        """Lets the listeners change or refuse what is about to be stored."""
+        plugins = self.plugins
+        if plugins.listens("before_message_save"):
+            await self._filter_appended(draft, 0)
+        if plugins.listens("before_commit"):
+            seen = len(draft.appended)
+            shown = draft.view()
+            wanted = await plugins.before_commit(shown, SessionView.of(draft.state, self.policy.namespace))
+            if wanted is not shown:
+                draft.apply(wanted)
+            if plugins.listens("before_message_save"):
+                await self._filter_appended(draft, seen)  # what that listener has added to the turn
+
+    async def _filter_appended(self, draft: Draft, start: int) -> None:
+        while start < len(draft.appended):
+            view = SessionView.of(draft.state, self.policy.namespace)
+            message = await self.plugins.before_message_save(draft.appended[start], view)
+            draft.exchange_appended(start, message)
+            start += 1
+
+    async def _before_save(self, messages: Sequence[Message], view: SessionView) -> list[Message]:
+        if not self.plugins.listens("before_message_save"):
+            return list(messages)
+        return [await self.plugins.before_message_save(message, view) for message in messages]
+
+    def _rows(
+        self, session_id: str, messages: Sequence[Message], reply: str | None
+    ) -> tuple[tuple[NewMessage, ...], int]:
+        limits = self.policy.limits
+        if len(messages) > limits.commit_messages:
+            raise ValueTooLarge(
+                f"{len(messages):,} messages in one commit are over Limits.commit_messages ({limits.commit_messages:,}); "
+                "store them in several calls"
+            )
+        if len({message.id for message in messages}) != len(messages):
+            raise InvalidArgument("two messages of one commit have the same id")
+        rows: list[NewMessage] = []
+        total = 0
+        last = len(messages) - 1
+        for index, message in enumerate(messages):
+            carried = message._with(_reply=reply) if reply is not None and index == last else message
+            row, size = self.documents.row(session_id, carried)
+            rows.append(row)
+            total += size
+        return tuple(rows), total
+
+    def portions(self, messages: Sequence[Message]) -> Iterator[list[Message]]:
+        """The messages in order, in lists that each fit into one commit."""
+        limits = self.policy.limits
+        portion: list[Message] = []
+        room = limits.commit_bytes - limits.state_bytes
+        for message in messages:
+            size = message._size()
+            if portion and (len(portion) == limits.commit_messages or size > room):
+                yield portion
+                portion, room = [], limits.commit_bytes - limits.state_bytes
+            portion.append(message)
+            room -= size
+        if portion:
+            yield portion
+
+    def _check_commit_size(self, commit: Commit, messages_size: int) -> None:
+        size = messages_size + sum(utf8_length(text) for text in (commit.data, commit.state) if text is not None)
+        limit = self.policy.limits.commit_bytes
+        if size > limit:
+            raise ValueTooLarge(f"a commit of {size:,} bytes is over Limits.commit_bytes ({limit:,}); split it")
+
+    async def _send(self, commit: Commit, size: int, view: Callable[[], SessionView], notices: Notices) -> Committed:
+        """The outcome of a commit, certain.
+
+        Where the adapter cannot tell, the same commit is sent again: it is applied at most once and answered with its
+        first result, so the second answer is the outcome of the first.
+        """
+        listening = self.plugins.listens("on_storage_error")
+
+        async def send() -> Committed:
+            session = view() if listening else None
+            return await self.call(
+                "commit", lambda: self.adapter.commit(commit), session=session, size=size, notices=notices
+            )
+
+        try:
+            return await send()
+        except CommitOutcomeUnknown as unknown:
+            for attempt in range(1, RESENDS + 1):
+                await back_off(attempt)
+                try:
+                    return await send()
+                except (CommitOutcomeUnknown, StorageUnavailable, StorageTimeout) as error:
+                    unknown.__context__ = error
+            raise
+
+    def _announce(self, commit: Commit, session: SessionView, turn: TurnView, notices: Notices) -> None:
+        """Notes who is to be told of a commit that took effect, in order."""
+        plugins = self.plugins
+        if turn.created and plugins.listens("on_session_created"):
+            notices.append(partial(plugins.on_session_created, session))
+        if turn.messages and plugins.listens("on_messages_appended"):
+            notices.append(partial(plugins.on_messages_appended, turn.messages, session))
+        if commit.head.status == "completed" and plugins.listens("on_session_completed"):
+            notices.append(partial(plugins.on_session_completed, session))
+        if plugins.listens("on_session_committed"):
+            notices.append(partial(plugins.on_session_committed, session, turn))
+
+
+async def tell(notices: Notices) -> None:
+    """Tells everybody; the first failure is raised when all were told, because nothing can be undone any more."""
+    failure: Exception | None = None
+    for notice in notices:
+        try:
+            await notice()
+        except Exception as error:  # noqa: BLE001 - the others are told all the same
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+class _Lifetime:
+    """Opens an adapter once, however many ask at the same time, and closes it once."""
+
+    def __init__(self, adapter: StorageAdapter, *, auto_create: bool) -> None:
+        self._adapter = adapter
+        self._auto_create = auto_create
+        self._lock = asyncio.Lock()
+        self.is_open = False
+        self.closed = False
+
+    async def open(self) -> None:
+        async with self._lock:
+            if self.closed:
+                raise PersistenceClosed("this persistence was closed; connect again")
+            if not self.is_open:
+                await self._adapter.open(auto_create=self._auto_create)
+                self.is_open = True
+
+    async def aclose(self) -> None:
+        async with self._lock:
+            self.closed = True
+            if self.is_open:
+                self.is_open = False
+                await asyncio.shield(self._adapter.aclose())
+
+
+async def back_off(attempt: int) -> None:
+    """Waits before another attempt: full jitter, so that those who collided once do not collide again."""
+    await asyncio.sleep(random.uniform(0, min(0.2, 0.002 * 2**attempt)))  # noqa: S311 - spreads load, guards nothing
+
+
+def digest_of(request: object) -> str:
+    """The digest of a request: tells the same request sent again from a commit id used for another."""
+    # Imported here: hashlib takes a millisecond that most processes need, but not to import turnkeep.
+    import hashlib
+
+    return hashlib.sha256(codec.encode(request).encode()).hexdigest()[:32]
+
+
+def _owner(key: SessionKey) -> str | None:
+    return key.scope.owner if isinstance(key.scope.owner, str) else None
+
+
+def _cancellations() -> int:
+    """How often the running task was asked to stop. An adapter that had settled already swallows the request."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0

@@ -1,0 +1,113 @@
+"""Between sessions as they are restored, as they are listed, and as a turn has them staged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turnkeep.errors import InvalidArgument
+from turnkeep.models import UNSET, SessionRecord, SessionState
+from turnkeep.routing import enter_route, enter_step, leave_route, leave_step
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from turnkeep.contract import Head
+    from turnkeep.models import Message, Unset
+    from turnkeep.turn import Draft
+
+
+def record_of(head: Head, state: SessionState | None) -> SessionRecord:
+    """The record of a stored session; with its data if its state is at hand."""
+    return SessionRecord(
+        id=head.session_id,
+        user_id=head.user_id,
+        agent_name=head.agent_name,
+        status=head.status,
+        current_route=head.current_route,
+        current_step=head.current_step,
+        message_count=head.message_count,
+        last_message_at=head.last_message_at,
+        completed_at=head.completed_at,
+        created_at=head.created_at,
+        updated_at=head.updated_at,
+        expires_at=head.expires_at,
+        _data=None if state is None else state._data,
+    )
+
+
+def staged_record(draft: Draft) -> SessionRecord:
+    """The record of a session as a turn has it staged. Times are those of the last commit."""
+    head = draft.base.head if draft.base else None
+    state = draft.state
+    stored = head.message_count if head and not draft.drop_history else 0
+    return SessionRecord(
+        id=state.id,
+        user_id=state.user_id,
+        agent_name=state.agent_name,
+        status=state.status,
+        current_route=state.current_route.id if state.current_route else None,
+        current_step=state.current_step.id if state.current_step else None,
+        message_count=stored + len(draft.appended),
+        last_message_at=head.last_message_at if head else None,
+        completed_at=draft.completed_at or (head.completed_at if head and state.status != "active" else None),
+        created_at=state.metadata.created_at,
+        updated_at=state.metadata.updated_at,
+        expires_at=head.expires_at if head else None,
+        _data=state._data,
+    )
+
+
+def new_state(state: SessionState, user_id: str | None, data_version: int | None) -> SessionState:
+    """A state as the beginning of a new session: without history, owned by ``user_id``."""
+    slots = {name: getattr(state, name) for name in SessionState.__slots__}
+    slots |= {"user_id": user_id, "history": (), "_token": None}
+    if data_version is not None:
+        slots["data_version"] = data_version
+    return SessionState._stored(**slots)
+
+
+def stage_state(draft: Draft, state: SessionState) -> None:
+    """Stages a state the application made from a loaded one.
+
+    Raises:
+        InvalidArgument: its history is not an extension of what the draft has.
+    """
+    known = draft.state.history
+    kept = [message for message in state.history if message.seq is not None or message in draft.appended]
+    if list(state.history[: len(kept)]) != kept or (kept and list(known[-len(kept) :]) != kept):
+        raise InvalidArgument(
+            "the history of this state is not an extension of what is stored; to replace a history use "
+            "SessionManager.set_history or clear_history"
+        )
+    added = state.history[len(kept) :]
+    slots = {name: getattr(state, name) for name in SessionState.__slots__}
+    slots |= {"history": known, "user_id": draft.state.user_id, "_token": draft.state._token}
+    if state.status != draft.state.status:
+        draft.set_status(state.status)
+    draft.stage(SessionState._stored(**slots))
+    draft.append(added)
+
+
+def moved(state: SessionState, route: str | Unset | None, step: str | Unset | None, now: datetime) -> SessionState:
+    """The state with the conversation at this route and step, by id; ``UNSET`` leaves one as it is."""
+    current = state.current_route.id if state.current_route else None
+    if route is not UNSET and route != current:
+        state = leave_route(state, now) if route is None else enter_route(state, route, route, now)
+    if step is UNSET:
+        return state
+    if step is None:
+        return leave_step(state)
+    if state.current_route is None:
+        raise InvalidArgument("a step belongs to a route; give route= as well")
+    return enter_step(state, step, step, now)
+
+
+def cut(
+    history: tuple[Message, ...], limit: int, before: int | None, after: int | None
+) -> tuple[tuple[Message, ...], bool]:
+    """A page of a history that is at hand, and whether there is more. Messages not stored yet come after all others."""
+    if after is not None:
+        found = [message for message in history if message.seq is None or message.seq > after]
+        return tuple(found[:limit]), len(found) > limit
+    found = [message for message in history if before is None or (message.seq is not None and message.seq < before)]
+    return tuple(found[-limit:]), len(found) > limit

@@ -1,0 +1,509 @@
+"""The live session: one conversation, as it was last read or written, and what is staged on top of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from turnkeep.contract import Scope, SessionKey
+from turnkeep.errors import SessionExists, SessionNotLoaded
+from turnkeep.gateway import digest_of
+from turnkeep.hooks import SessionView
+from turnkeep.ids import check_commit_id, check_id, check_optional_id, create_session_id, new_id
+from turnkeep.inspection import find_problems
+from turnkeep.judge import commit_id_reused
+from turnkeep.models import UNSET, Message, SessionState, Unset, unstored
+from turnkeep.policy import check_window
+from turnkeep.turn import Draft, Joinable, OpenTurn, joined, merge, refuse_in_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from types import TracebackType
+
+    from turnkeep.agent.routes import Routes
+    from turnkeep.agent.schema import Schema
+    from turnkeep.models import Role
+    from turnkeep.persistence import Persistence
+    from turnkeep.plugins import Plugins
+    from turnkeep.snapshot import Snapshot
+
+M = TypeVar("M")
+
+
+class SessionManager:
+    """One conversation of one store. Cheap: make one per request.
+
+    What it holds in memory is what the store held when it last read or wrote; it changes only when a commit took
+    effect. Calls made inside an open turn on this session join the turn. Its methods may be called concurrently.
+
+    Args:
+        persistence: the store.
+        session_id: the session to work with; None: the first call that needs one makes an id.
+        user_id: the owner. None: the persistence's own, or else anonymous: sessions without an owner only.
+        auto_save: False keeps what this session stages until ``save()``; ``delete``, ``reset`` and ``earlier`` are
+            immediate all the same.
+        window: how many messages a load brings; not given: as the persistence does.
+    """
+
+    def __init__(
+        self,
+        persistence: Persistence,
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        auto_save: bool = True,
+        window: int | Unset | None = UNSET,
+    ) -> None:
+        self._persistence = persistence
+        self._gateway = persistence._gateway
+        owner = persistence.owner_of(check_optional_id(user_id, "user_id"))
+        self._scope = Scope(persistence.namespace, owner)
+        self._id = check_optional_id(session_id, "a session id")
+        self._window = persistence._policy.window if window is UNSET else check_window(window)
+        self._snapshot: Snapshot | None = None
+        self._draft: Draft | None = None
+        self._stale = False
+        self._lock = asyncio.Lock()
+        self.auto_save = auto_save
+        self._schema: Schema | None = None
+        self._routes: Routes | None = None
+
+    def _told(self, plugins: Plugins, schema: Schema | None, routes: Routes) -> None:
+        """What an agent adds to its own session: its listeners, its schema, its routes."""
+        self._gateway = self._gateway.heard_by(plugins)
+        self._schema = schema
+        self._routes = routes
+
+    def __repr__(self) -> str:
+        return f"<SessionManager {self._id!r:.200} of user {self._scope.owner!r:.200}>"
+
+    # -- what is in memory -----------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str | None:
+        """The session's id; None until one was given or made."""
+        return self._id
+
+    @property
+    def current(self) -> SessionState:
+        """The session, whole, with what is staged on top.
+
+        Raises:
+            SessionNotLoaded: nothing was loaded yet.
+        """
+        turn = self._joined()
+        if turn is not None:
+            return turn.draft.state
+        if self._draft is not None:
+            return self._draft.state
+        if self._snapshot is None:
+            raise SessionNotLoaded("this session was not loaded yet: await session.get_or_create() first")
+        return self._snapshot.state
+
+    @property
+    def persistence(self) -> Persistence:
+        """The store it is kept in."""
+        return self._persistence
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is history before what was loaded; ``earlier()`` fetches it."""
+        _ = self.current
+        return self._snapshot is not None and self._snapshot.has_more
+
+    def get_history(self) -> tuple[Message, ...]:
+        """The messages that were loaded or added, oldest first.
+
+        Raises:
+            SessionNotLoaded: nothing was loaded yet.
+        """
+        return self.current.history
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As ``get_data()``."""
+        return self.current.data
+
+    @overload
+    def get_data(self) -> dict[str, Any]: ...
+    @overload
+    def get_data(self, model: type[M]) -> M: ...
+    def get_data(self, model: type[Any] | None = None) -> Any:
+        """What the conversation has collected: a copy, or with a pydantic model, a validated instance of it.
+
+        Keys the model does not know are ignored.
+
+        Raises:
+            SessionNotLoaded: nothing was loaded yet.
+            DataIncomplete: required fields are missing; they are named.
+            InvalidData: a value does not fit the model.
+        """
+        data = self.current.data
+        if model is None:
+            return data
+        from turnkeep.agent.schema import Schema
+
+        return Schema(model).instance(data)
+
+    def validate(self) -> list[str]:
+        """What is wrong with the session, in words; empty when all is well.
+
+        Looks for routes and steps the agent does not know, tool calls without results and results without calls, and
+        gaps in the history.
+
+        Raises:
+            SessionNotLoaded: nothing was loaded yet.
+        """
+        return find_problems(self.current, self._routes)
+
+    # -- loading ---------------------------------------------------------------------------------------------------
+
+    async def get_or_create(self, session_id: str | None = None) -> SessionState:
+        """Reads the session from the store, or creates it there, and makes it the current one.
+
+        Without an id: the current session, or else a new one. If somebody else creates it at the same moment, theirs is
+        returned. With ``auto_save=False`` a new session is staged. Inside a turn on it: the session as staged.
+
+        Raises:
+            SessionExists: the id is taken by a session of another owner.
+        """
+        wanted = check_id(session_id, "a session id") if session_id is not None else self._id
+        if wanted is None:
+            wanted = create_session_id()
+        async with self._lock:
+            turn = joined(self._gateway.adapter, self._scope, wanted)
+            if turn is not None:
+                return turn.draft.state
+            snapshot = await self._load(wanted)
+            draft = None
+            if snapshot is None:
+                draft = self._new_draft(wanted)
+                if self.auto_save:
+                    snapshot, draft = await self._create(draft), None
+            self._id, self._snapshot, self._draft, self._stale = wanted, snapshot, draft, False
+            return self.current
+
+    async def earlier(self, count: int = 50) -> tuple[Message, ...]:
+        """Fetches up to ``count`` messages before those that were loaded, adds them to the history and returns them."""
+        async with self._lock:
+            await self._begin_draft()
+            snapshot = self._snapshot
+            if snapshot is None or not snapshot.has_more or (self._draft is not None and self._draft.drop_history):
+                return ()
+            known = snapshot.state.history
+            before = known[0].seq if known else snapshot.head.last_seq + 1
+            page = await self._persistence.find_messages_by_session_id(snapshot.state.id, limit=count, before=before)
+            self._snapshot = snapshot.with_history((*page.items, *known))
+            if self._draft is not None:
+                self._draft.rebase(self._snapshot)
+            return page.items
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    async def add_message(self, role: Role, content: str, **fields: Any) -> Message:
+        """Appends a message and returns it; takes the fields of ``Message``. Creates the session if there is none.
+
+        Never conflicts: what others added at the same time stays, in one order for all.
+        """
+        message = Message(role, content, **fields)
+        turn = self._joined()
+        if turn is not None:
+            turn.draft.append([message])
+            return message
+        async with self._lock:
+            if self._snapshot is None or self._draft is not None or not self.auto_save:
+                draft = await self._begin_draft()
+                if draft.base is not None and self.auto_save and self._draft is None:
+                    return await self._append(message)
+                draft.append([message])
+                try:
+                    await self._save(draft)
+                except SessionExists:
+                    # Created by somebody else in between: theirs is taken, unless it is another owner's.
+                    self._snapshot = await self._load(self._key().session_id)
+                    if self._snapshot is None:
+                        raise
+                    return await self._append(message)
+                return self.current.history[-1]
+            return await self._append(message)
+
+    async def set_history(self, messages: Iterable[Message | Mapping[str, Any]]) -> None:
+        """Replaces the whole history, in one commit. The messages get new numbers; those of other sessions new ids.
+
+        Raises:
+            SessionConflict: somebody else committed since it was read; nothing was written.
+            TurnInProgress: called inside a turn on this session.
+        """
+        self._refuse_in_turn("set_history")
+        fresh = [unstored(Message.of(message)) for message in messages]
+        await self._edit(lambda draft: draft.set_history(fresh))
+
+    async def clear_history(self) -> None:
+        """Empties the history. Raises as ``set_history``."""
+        await self.set_history(())
+
+    async def set_data(self, changes: Mapping[str, Any] | None) -> None:
+        """Merges into the collected data: shallow; None is a value, ``UNSET`` removes a key.
+
+        Raises:
+            InvalidData: it does not fit the agent's schema; nothing was changed.
+            SessionConflict: somebody else committed since it was read; nothing was written.
+        """
+        if changes is None:
+            return
+
+        async def change(draft: Draft) -> None:
+            previous = draft.state.data
+            await self._update_data(draft, previous, merge(previous, changes))
+
+        await self._edit(change)
+
+    async def clear_data(self) -> None:
+        """Empties the collected data. Raises as ``set_data``."""
+
+        async def change(draft: Draft) -> None:
+            await self._update_data(draft, draft.state.data, {})
+
+        await self._edit(change)
+
+    async def save(self) -> None:
+        """Commits what is staged, as one commit; does nothing where nothing is.
+
+        Raises:
+            SessionConflict: somebody else committed meanwhile; what was staged stays staged.
+        """
+        async with self._lock:
+            if self._draft is not None:
+                await self._commit(self._draft)
+
+    async def delete(self) -> bool:
+        """Removes the session from the store, with its history and what was staged; False where there was none.
+
+        Raises:
+            TurnInProgress: called inside a turn on this session.
+        """
+        self._refuse_in_turn("delete")
+        async with self._lock:
+            if self._id is None:
+                return False
+            deleted = await self._delete(self._id)
+            self._forget()
+            return deleted
+
+    async def reset(self, preserve_history: bool = False) -> SessionState:
+        """Begins a new session in place of this one, with the whole stored history if asked, and removes the old one.
+
+        The new session has an id of its own and no data. It is complete before the old one is removed; if that fails
+        the new one is live all the same and the error's note names the old id.
+
+        Raises:
+            TurnInProgress: called inside a turn on this session.
+        """
+        self._refuse_in_turn("reset")
+        async with self._lock:
+            old = self._id
+            history: tuple[Message, ...] = ()
+            if preserve_history and old is not None:
+                history = await self._whole_history(old)
+            self._forget()
+            self._id = create_session_id()
+            await self._begin(history)
+            if old is not None:
+                try:
+                    await self._delete(old)
+                except Exception as error:
+                    error.add_note(f"the new session {self._id} is live; the old one, {old!r:.200}, is still there")
+                    raise
+            return self.current
+
+    def turn(self, *, commit_id: str | None = None) -> SessionTurn:
+        """``async with session.turn() as turn``: everything staged inside becomes one commit, or nothing.
+
+        A commit id makes it safe to repeat: if it took effect before, ``turn.replayed`` is true and nothing is stored.
+
+        Raises:
+            SessionConflict: another turn is open on this session in this process, or somebody else committed meanwhile.
+            TurnInProgress: opened inside a turn on this session.
+        """
+        return SessionTurn(self, None if commit_id is None else check_commit_id(commit_id))
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _key(self, session_id: str | None = None) -> SessionKey:
+        wanted = session_id if session_id is not None else self._id
+        assert wanted is not None
+        return SessionKey(self._scope, wanted)
+
+    def _joined(self) -> OpenTurn | None:
+        return None if self._id is None else joined(self._gateway.adapter, self._scope, self._id)
+
+    def _refuse_in_turn(self, operation: str) -> None:
+        if self._id is not None:
+            refuse_in_turn(self._gateway.adapter, self._scope, self._id, operation)
+
+    async def _load(self, session_id: str, commit_id: str | None = None) -> Snapshot | None:
+        snapshot = await self._gateway.load(self._key(session_id), window=self._window, commit_id=commit_id)
+        if snapshot is not None and self._gateway.plugins.listens("on_session_loaded"):
+            await self._gateway.plugins.on_session_loaded(SessionView.of(snapshot.state, self._scope.namespace))
+        return snapshot
+
+    def _new_draft(self, session_id: str, commit_id: str | None = None) -> Draft:
+        owner = self._scope.owner if isinstance(self._scope.owner, str) else None
+        state = SessionState(session_id, user_id=owner, data_version=self._persistence._policy.data_version)
+        return Draft(self._key(session_id), None, state, commit_id=commit_id)
+
+    async def _create(self, draft: Draft) -> Snapshot:
+        try:
+            return await self._gateway.commit(draft)
+        except SessionExists:
+            # Somebody was faster; their session is as good as ours, unless it is somebody else's.
+            theirs = await self._load(draft.key.session_id)
+            if theirs is None:
+                raise
+            return theirs
+
+    async def _begin_draft(self) -> Draft:
+        """Something to stage on: what is staged already, what was read, or a new session."""
+        if self._draft is not None:
+            return self._draft.copy()
+        if self._snapshot is None or self._stale:
+            if self._id is None:
+                self._id = create_session_id()
+            self._snapshot, self._stale = await self._load(self._id), False
+            if self._snapshot is None:
+                return self._new_draft(self._id)
+        return Draft.on(self._key(), self._snapshot)
+
+    async def _append(self, message: Message) -> Message:
+        """Adds a message behind whatever is there, and to what is in memory."""
+        snapshot = self._snapshot
+        assert snapshot is not None
+        seen = None if self._stale else snapshot.head.token
+        result, (stored,) = await self._gateway.append(self._key(), [message], seen=seen)
+        self._snapshot = snapshot.appended(result, stored)
+        # A token that was not read must not be built on: what others wrote in between is not in memory.
+        self._stale = not result.contiguous
+        return stored
+
+    async def _edit(self, change: Callable[[Draft], Awaitable[None] | None]) -> None:
+        turn = self._joined()
+        if turn is not None:
+            await _run(change, turn.draft)
+            return
+        async with self._lock:
+            draft = await self._begin_draft()
+            await _run(change, draft)
+            await self._save(draft)
+
+    async def _save(self, draft: Draft) -> None:
+        """Commits a draft, or keeps it staged if this session does not save by itself."""
+        if self.auto_save:
+            await self._commit(draft)
+        else:
+            self._draft = draft
+
+    async def _commit(self, draft: Draft) -> None:
+        await self._gateway.commit(draft, adopt=self._adopt)
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        self._snapshot, self._draft, self._stale = snapshot, None, False
+
+    def _forget(self) -> None:
+        self._snapshot = self._draft = None
+        self._stale = False
+
+    async def _delete(self, session_id: str) -> bool:
+        return await self._persistence._delete(self._key(session_id), None)
+
+    async def _whole_history(self, session_id: str) -> tuple[Message, ...]:
+        if self._draft is not None:
+            await self._commit(self._draft)
+        snapshot = await self._gateway.load(self._key(session_id), window=None)
+        return () if snapshot is None else snapshot.state.history
+
+    async def _begin(self, history: tuple[Message, ...]) -> None:
+        """Writes the current id's session with this history, in as many commits as the limits ask for."""
+        draft = self._new_draft(self._key().session_id)
+        for portion in self._gateway.portions([message.replace() for message in history]):
+            draft.append(portion)
+            await self._commit(draft)
+            assert self._snapshot is not None
+            draft = Draft.on(self._key(), self._snapshot)
+        if self._snapshot is None:
+            await self._commit(draft)
+
+    async def _update_data(self, draft: Draft, previous: dict[str, Any], data: dict[str, Any]) -> None:
+        """Stages data once the schema and the listeners have agreed to it."""
+        if self._schema is not None:
+            data = self._schema.check_changes(previous, data)
+        plugins = self._gateway.plugins
+        if plugins.listens("before_data_update"):
+            wanted = await plugins.before_data_update(
+                data, previous, SessionView.of(draft.state, self._scope.namespace)
+            )
+            if self._schema is not None:
+                wanted = self._schema.check_changes(data, wanted)
+            data = wanted
+        draft.set_data(data)
+
+
+class SessionTurn:
+    """The way in and out of ``SessionManager.turn``."""
+
+    def __init__(self, session: SessionManager, commit_id: str | None) -> None:
+        self._session = session
+        self._commit_id = commit_id
+
+    async def __aenter__(self) -> OpenTurn:
+        session = self._session
+        if session._id is None:
+            session._id = create_session_id()
+        key = session._key()
+        refuse_in_turn(session._gateway.adapter, key.scope, key.session_id, "turn")
+        commit_id = self._commit_id or new_id()
+        self._passage = session._gateway.gates.enter(key, commit_id, wait=False)
+        await self._passage.__aenter__()
+        try:
+            draft = await self._begin(key, commit_id)
+            replayed = draft.base is not None and draft.base.replay is not None
+            turn = OpenTurn(session._gateway.adapter, draft, replayed=replayed)
+        except BaseException:
+            await self._passage.__aexit__(None, None, None)
+            raise
+        self._turn = turn
+        self._joinable = Joinable(turn)
+        return self._joinable.__enter__()
+
+    async def _begin(self, key: SessionKey, commit_id: str) -> Draft:
+        session = self._session
+        if session._draft is not None:
+            return session._draft.copy()
+        snapshot = await session._load(key.session_id, self._commit_id)
+        if snapshot is None:
+            draft = session._new_draft(key.session_id, commit_id)
+        else:
+            draft = Draft.on(key, snapshot, commit_id=commit_id)
+        draft.digest = digest_of(["turn", key.session_id])
+        if snapshot is not None and snapshot.replay is not None and snapshot.replay.digest != draft.digest:
+            raise commit_id_reused(commit_id, session._gateway.adapter.name)
+        return draft
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            draft = self._turn.draft
+            if error is None and self._turn.replayed and draft.base is not None:
+                self._session._adopt(draft.base)
+            elif error is None:
+                async with self._session._lock:
+                    await self._session._save(draft)
+        finally:
+            self._joinable.__exit__(kind, error, trace)
+            await self._passage.__aexit__(kind, error, trace)
+
+
+async def _run(change: Callable[[Draft], Awaitable[None] | None], draft: Draft) -> None:
+    waiting = change(draft)
+    if waiting is not None:
+        await waiting
