@@ -145,37 +145,36 @@ def _pack_dict(value: dict[object, object], path: str, depth: int) -> object:
     return packed
 
 
-def _pack_datetime(value: object, path: str, depth: int) -> object:
+def _pack_datetime(value: object, path: str, _depth: int) -> object:
     moment = cast("datetime", value)
     if moment.utcoffset() is None:
         raise NotSerializable(f"{path}: a naive datetime does not say when; give it a timezone")
     return {TAG: "datetime", "v": moment.isoformat()}
 
 
-def _pack_time(value: object, path: str, depth: int) -> object:
+def _pack_time(value: object, _path: str, _depth: int) -> object:
     return {TAG: "time", "v": cast("time", value).isoformat()}
 
 
-def _pack_date(value: object, path: str, depth: int) -> object:
+def _pack_date(value: object, _path: str, _depth: int) -> object:
     return {TAG: "date", "v": cast("date", value).isoformat()}
 
 
-def _pack_timedelta(value: object, path: str, depth: int) -> object:
+def _pack_timedelta(value: object, _path: str, _depth: int) -> object:
     delta = cast("timedelta", value)
     return {TAG: "timedelta", "v": [delta.days, delta.seconds, delta.microseconds]}
 
 
-def _pack_bytes(value: object, path: str, depth: int) -> object:
-    raw = value.tobytes() if isinstance(value, memoryview) else cast("bytes", value)
+def _pack_bytes(value: object, _path: str, _depth: int) -> object:
     tag = "bytearray" if type(value) is bytearray else "bytes"
-    return {TAG: tag, "v": base64.b64encode(raw).decode("ascii")}
+    return {TAG: tag, "v": base64.b64encode(cast("bytes", value)).decode("ascii")}
 
 
-def _pack_decimal(value: object, path: str, depth: int) -> object:
+def _pack_decimal(value: object, _path: str, _depth: int) -> object:
     return {TAG: "decimal", "v": str(value)}
 
 
-def _pack_uuid(value: object, path: str, depth: int) -> object:
+def _pack_uuid(value: object, _path: str, _depth: int) -> object:
     return {TAG: "uuid", "v": cast("UUID", value).hex}
 
 

@@ -56,12 +56,12 @@ def connect(
     data_version: int | None = None,
     upgrade_data: UpgradeData | None = None,
 ) -> Connecting:
-    """Opens a store: ``async with connect(url) as persistence``, or ``persistence = await connect(url)``.
+    """Opens a store; await it, or use it with ``async with``, which closes it.
 
     Args:
         url_or_adapter: ``scheme://…``, with the adapter's options and, where the arguments here are not given,
-            ``namespace``, ``session_ttl``, ``message_ttl``, ``timeout`` and ``window`` as query parameters; or an adapter
-            built by hand, whose client stays the caller's.
+            ``namespace``, ``session_ttl``, ``message_ttl``, ``timeout`` and ``window`` as query parameters; or an
+            adapter built by hand, whose client stays the caller's.
         user_id: binds the persistence to one owner: it sees that owner's sessions only.
         namespace: keeps applications that share a database apart; ``[a-z0-9_.-]``, at most 64 characters.
         plugins: objects with hooks, beside those found by entry point.

@@ -447,7 +447,7 @@ class SearchPage:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. ``fix`` says what to do where ``ok`` is False; a ``warning`` leaves the report ok."""
+    """One thing that was looked at. ``fix`` says what to do about it; a ``warning`` leaves the report ok."""
 
     name: str
     ok: bool
@@ -602,8 +602,9 @@ class StorageAdapter(ABC):
     async def delete(self, key: SessionKey, *, expect: Token | None = None) -> bool:
         """Removes the session and everything of it; False where there was none.
 
-        With ``expect``, only if it is still at that token, decided in the same atomic step. Once acknowledged nothing remains. A crash leaves it whole, or invisible and removed by the next sweep; a commit
-        that arrives later cannot bring it back.
+        With ``expect``, only if it is still at that token, decided in the same atomic step. Once acknowledged nothing
+        remains. A crash leaves it whole, or invisible and removed by the next sweep; a commit that arrives later cannot
+        bring it back.
 
         Raises:
             SessionConflict: it is at another token; nothing was removed.

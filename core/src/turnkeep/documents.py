@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
     from turnkeep.contract import Head, StoredSession
     from turnkeep.limits import Limits
-    from turnkeep.payload import PayloadFilter
+    from turnkeep.payload import PayloadFilter, PayloadKind
 
 STATE_VERSION: Final = 1
 """Version of the state document that this code writes."""
 
 UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 """Version of a state document to what makes the next version of it. None is needed yet."""
+
+_ROW_DOCUMENTS: Final[tuple[PayloadKind, ...]] = ("tool_calls", "event", "metadata", "reply")
 
 _SEALED_PREFIX: Final = '{"$sealed":"'
 _SEALED_SUFFIX: Final = '"}'
@@ -88,7 +90,7 @@ class Documents:
             row = row._replace(content=content, encoding="plain")
         return Message._stored(row)
 
-    def seal(self, session_id: str, kind: str, text: str) -> str:
+    def seal(self, session_id: str, kind: PayloadKind, text: str) -> str:
         """The text of a session's document (kind ``"data"`` or ``"state"``) as it is to be stored."""
         return text if self._filter is None else self._seal(session_id, kind, "", text)
 
@@ -136,7 +138,7 @@ class Documents:
     def _seal_row(self, session_id: str, row: NewMessage) -> NewMessage:
         sealed = {
             kind: self._seal(session_id, kind, row.id, text)
-            for kind in ("tool_calls", "event", "metadata", "reply")
+            for kind in _ROW_DOCUMENTS
             if (text := cast("str | None", getattr(row, kind))) is not None
         }
         body = self._seal(
@@ -147,7 +149,7 @@ class Documents:
     def _open_row(self, session_id: str, row: StoredMessage) -> StoredMessage:
         opened = {
             kind: self._open(session_id, kind, row.id, text)
-            for kind in ("tool_calls", "event", "metadata", "reply")
+            for kind in _ROW_DOCUMENTS
             if (text := cast("str | None", getattr(row, kind))) is not None
         }
         if row.encoding != "sealed":
@@ -155,19 +157,19 @@ class Documents:
         body = self._open(session_id, "content", row.id, row.content)
         return row._replace(content=body, encoding="json", **opened)
 
-    def _open_document(self, session_id: str, kind: str, text: str) -> str:
+    def _open_document(self, session_id: str, kind: PayloadKind, text: str) -> str:
         if self._filter is not None:
             return self._open(session_id, kind, "", text)
         if text.startswith(_SEALED_PREFIX):
             raise _no_filter(session_id)
         return text
 
-    def _seal(self, session_id: str, kind: str, message_id: str, text: str) -> str:
+    def _seal(self, session_id: str, kind: PayloadKind, message_id: str, text: str) -> str:
         assert self._filter is not None
         sealed = self._filter.seal(kind, self._aad(session_id, kind, message_id), text.encode())
         return f"{_SEALED_PREFIX}{base64.b64encode(sealed).decode('ascii')}{_SEALED_SUFFIX}"
 
-    def _open(self, session_id: str, kind: str, message_id: str, text: str) -> str:
+    def _open(self, session_id: str, kind: PayloadKind, message_id: str, text: str) -> str:
         assert self._filter is not None
         if not (text.startswith(_SEALED_PREFIX) and text.endswith(_SEALED_SUFFIX)):
             raise DecryptionError(f"the {kind} of session {session_id!r:.200} is stored in the clear")
@@ -177,7 +179,7 @@ class Documents:
         except (binascii.Error, UnicodeDecodeError) as error:
             raise DecryptionError(f"the {kind} of session {session_id!r:.200} cannot be opened") from error
 
-    def _aad(self, session_id: str, kind: str, message_id: str) -> bytes:
+    def _aad(self, session_id: str, kind: PayloadKind, message_id: str) -> bytes:
         return codec.encode([1, self._namespace, session_id, message_id, kind]).encode()
 
 

@@ -106,7 +106,7 @@ class Gateway:
     ) -> T:
         """What the adapter answers, within the deadline.
 
-        Observers of the call are told at once, or, with ``notices``, when the caller is done with what the call brought.
+        Observers of the call are told at once, or, with ``notices``, when the caller is done with what it brought.
 
         Raises:
             StorageTimeout: it did not answer in time.
@@ -117,8 +117,9 @@ class Gateway:
             await self._lifetime.open()
         started = time.perf_counter()
         outcome = "ok"
+        deadline = asyncio.timeout(self.policy.timeout)
         try:
-            async with asyncio.timeout(self.policy.timeout) as deadline:
+            async with deadline:
                 return await request()
         except TimeoutError as error:
             outcome = "timeout"
@@ -260,8 +261,8 @@ class Gateway:
             wanted = await self.plugins.before_commit(turn, view)
             if wanted is not turn:
                 raise HookError(
-                    "before_commit can change a turn only where the session was loaded; this is an append or a change of "
-                    "status: use before_message_save, or refuse by raising",
+                    "before_commit can change a turn only where the session was loaded; an append or a change of "
+                    "status it can only refuse, by raising. For messages use before_message_save",
                     plugin="",
                     hook="before_commit",
                 )
@@ -335,8 +336,8 @@ class Gateway:
         limits = self.policy.limits
         if len(messages) > limits.commit_messages:
             raise ValueTooLarge(
-                f"{len(messages):,} messages in one commit are over Limits.commit_messages ({limits.commit_messages:,}); "
-                "store them in several calls"
+                f"{len(messages):,} messages in one commit are over Limits.commit_messages "
+                f"({limits.commit_messages:,}); store them in several calls"
             )
         if len({message.id for message in messages}) != len(messages):
             raise InvalidArgument("two messages of one commit have the same id")

@@ -6,7 +6,6 @@ import base64
 import os
 import re
 import time
-from typing import cast
 
 from turnkeep.codec import is_plain
 from turnkeep.errors import InvalidArgument
@@ -62,7 +61,7 @@ def check_namespace(value: object) -> str:
     """
     if type(value) is not str or not _NAMESPACE.match(value):
         raise InvalidArgument(f"a namespace is 1 to 64 of the characters a-z 0-9 _ . -, not {value!r:.80}")
-    return cast("str", value)
+    return value
 
 
 def check_commit_id(value: object) -> str:
@@ -73,7 +72,7 @@ def check_commit_id(value: object) -> str:
     """
     if type(value) is not str or not _COMMIT_ID.match(value):
         raise InvalidArgument(f"a commit id is 1 to 64 printable ASCII characters without blanks, not {value!r:.80}")
-    return cast("str", value)
+    return value
 
 
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
@@ -89,4 +88,4 @@ def check_identifier(value: object, what: str) -> str:
         raise InvalidArgument(
             f"{what} must be 1 to 63 letters, digits and _, and not begin with a digit, not {value!r:.80}"
         )
-    return cast("str", value)
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ def find_problems(state: SessionState, routes: Routes | None) -> list[str]:
 
 def _gaps(history: Sequence[Message]) -> Iterator[str]:
     numbers = [message.seq for message in history if message.seq is not None]
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in pairwise(numbers):
         if after != before + 1:
-            yield f"messages {before + 1} to {after - 1} are missing from the loaded history; get_or_create() loads anew"
+            yield f"messages {before + 1} to {after - 1} are missing from what was loaded; get_or_create() loads anew"
 
 
 def _unpaired(history: Sequence[Message]) -> Iterator[str]:

@@ -304,7 +304,7 @@ class RouteVisit:
 
 @dataclass(frozen=True, slots=True, init=False)
 class SessionMetadata:
-    """When a session was made and last committed to (aware, UTC; the server's time), and the application's own notes."""
+    """When a session was made and last committed to (UTC, the server's time), and the application's own notes."""
 
     created_at: datetime
     updated_at: datetime
@@ -469,18 +469,8 @@ class SessionState:
 
 
 _STATE_FIELDS: Final = frozenset(
-    [
-        "agent_name",
-        "status",
-        "data",
-        "collected_by",
-        "route_history",
-        "current_route",
-        "current_step",
-        "history",
-        "metadata",
-        "data_version",
-    ]
+    {"agent_name", "status", "data", "collected_by", "data_version", "metadata", "history"}
+    | {"route_history", "current_route", "current_step"}
 )
 
 

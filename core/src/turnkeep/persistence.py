@@ -255,7 +255,7 @@ class Persistence:
     # -- messages --------------------------------------------------------------------------------------------------
 
     async def save_message(self, session_id: str, role: Role, content: str, **fields: Any) -> Message:
-        """Appends a message and returns it numbered; takes the fields of ``Message``: ``route``, ``step``, ``event`` …
+        """Appends a message and returns it numbered; ``fields`` are those of ``Message``: ``event`` and so on.
 
         Messages saved at the same time all land, each once, in one order. A session that had ended becomes active.
 

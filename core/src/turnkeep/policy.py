@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from turnkeep.errors import InvalidArgument
@@ -12,6 +11,7 @@ from turnkeep.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import timedelta
 
     UpgradeData = Callable[[dict[str, Any], int], dict[str, Any] | Awaitable[dict[str, Any]]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from turnkeep.errors import InvalidArgument
 from turnkeep.ids import check_optional_id
@@ -47,4 +47,4 @@ def check_order(order: object) -> Order:
     """
     if order not in ("activity", "created"):
         raise InvalidArgument(f"order must be 'activity' or 'created', not {order!r:.80}")
-    return cast("Order", order)
+    return order

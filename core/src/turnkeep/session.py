@@ -455,6 +455,19 @@ class SessionTurn:
         self._commit_id = commit_id
 
     async def __aenter__(self) -> OpenTurn:
+        self._joinable = Joinable(await self.start())
+        return self._joinable.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.finish(error)
+        finally:
+            self._joinable.__exit__()
+
+    async def start(self) -> OpenTurn:
+        """Has the session to itself, and an open turn on it. What makes it joinable is up to the caller."""
         session = self._session
         if session._id is None:
             session._id = create_session_id()
@@ -465,14 +478,25 @@ class SessionTurn:
         await self._passage.__aenter__()
         try:
             draft = await self._begin(key, commit_id)
-            replayed = draft.base is not None and draft.base.replay is not None
-            turn = OpenTurn(session._gateway.adapter, draft, replayed=replayed)
         except BaseException:
             await self._passage.__aexit__(None, None, None)
             raise
-        self._turn = turn
-        self._joinable = Joinable(turn)
-        return self._joinable.__enter__()
+        replayed = draft.base is not None and draft.base.replay is not None
+        self._turn = OpenTurn(session._gateway.adapter, draft, replayed=replayed)
+        return self._turn
+
+    async def finish(self, error: BaseException | None) -> None:
+        """Makes the turn durable, or drops it where the block failed, and gives the session free."""
+        draft = self._turn.draft
+        try:
+            if error is None and self._turn.replayed and draft.base is not None:
+                self._session._adopt(draft.base)
+            elif error is None:
+                async with self._session._lock:
+                    await self._session._save(draft)
+        finally:
+            self._turn.drop()
+            await self._passage.__aexit__(None, None, None)
 
     async def _begin(self, key: SessionKey, commit_id: str) -> Draft:
         session = self._session
@@ -487,20 +511,6 @@ class SessionTurn:
         if snapshot is not None and snapshot.replay is not None and snapshot.replay.digest != draft.digest:
             raise commit_id_reused(commit_id, session._gateway.adapter.name)
         return draft
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            draft = self._turn.draft
-            if error is None and self._turn.replayed and draft.base is not None:
-                self._session._adopt(draft.base)
-            elif error is None:
-                async with self._session._lock:
-                    await self._session._save(draft)
-        finally:
-            self._joinable.__exit__(kind, error, trace)
-            await self._passage.__aexit__(kind, error, trace)
 
 
 async def _run(change: Callable[[Draft], Awaitable[None] | None], draft: Draft) -> None:

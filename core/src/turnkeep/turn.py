@@ -1,8 +1,8 @@
 """A turn: changes staged on top of what was read, to be committed as one or dropped.
 
-A turn that is *open* can be joined: calls for the same session made from hooks, tools and step callbacks, anywhere below
-the code that opened it, read what it has staged and stage what they write. A context variable carries the open turns;
-one that has ended is skipped, so a task that outlives its turn reads and writes for itself.
+A turn that is *open* can be joined: calls for the same session made from hooks, tools and step callbacks, anywhere
+below the code that opened it, read what it has staged and stage what they write. A context variable carries the open
+turns; one that has ended is skipped, so a task that outlives its turn reads and writes for itself.
 """
 
 from __future__ import annotations
@@ -256,6 +256,10 @@ class OpenTurn:
         """The session as it will be once the turn is committed."""
         return self.draft.state
 
+    def drop(self) -> None:
+        """Ends the turn: nothing more can be staged, and nobody joins it any more."""
+        self._dropped = True
+
     def _check_open(self) -> None:
         if self.ended:
             raise InvalidArgument("this turn has ended; open another one")
@@ -309,7 +313,7 @@ class Joinable:
         return self._turn
 
     def __exit__(self, *exc_info: object) -> None:
-        self._turn._dropped = True
+        self._turn.drop()
         _OPEN.reset(self._reset)
 
 

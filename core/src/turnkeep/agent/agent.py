@@ -60,15 +60,15 @@ class Agent:
     """Answers people, turn by turn, and keeps every conversation in one store.
 
     An agent has at most one session *of its own*: the constructor's ``session_id``, or the one made by the first
-    ``respond`` that names neither session nor user; ``session`` and ``context`` are that one's. Calls that name a session
-    or a user never touch it, so one agent serves all requests of a server at once.
+    ``respond`` that names neither session nor user; ``session`` and ``context`` are that one's. Calls that name a
+    session or a user never touch it, so one agent serves all requests of a server at once.
 
     Args:
         name: noted with each session it takes a turn of.
         provider: where replies come from; stays the caller's to close.
         instructions: what the agent is and how it is to answer.
-        persistence: a URL or an adapter (opened on first use, closed by ``aclose``), or a ``Persistence`` that stays the
-            caller's. None: a store in memory that ends with this object.
+        persistence: a URL or an adapter (opened on first use, closed by ``aclose``), or a ``Persistence`` that stays
+            the caller's. None: a store in memory that ends with this object.
         session_id: of the own session.
         user_id: its owner, and of every call that names none. None: sessions without an owner, unless the persistence
             is bound to one.
@@ -79,8 +79,8 @@ class Agent:
         hooks: the application's own functions.
         plugins: objects with hooks, beside those found by entry point and those of the persistence.
         auto_save: False keeps turns of the own session staged until ``session.save()``.
-        on_conflict: what to do when somebody else commits to the session during a turn: ``"raise"``, or ``"retry"``: run
-            the turn again, at most 3 times in all, unless a tool ran that is not repeatable.
+        on_conflict: what to do when somebody else commits to the session during a turn: ``"raise"``, or ``"retry"``:
+            run the turn again, at most 3 times in all, unless a tool ran that is not repeatable.
         window: how many messages a turn loads; not given: as the persistence does.
         tool_timeout: seconds a tool may take.
 
@@ -336,7 +336,8 @@ class Agent:
 
     def _replayed(self, manager: SessionManager, draft: Draft) -> Reply:
         """The reply of a turn that had taken effect before."""
-        assert draft.base is not None and draft.base.replay is not None
+        assert draft.base is not None
+        assert draft.base.replay is not None
         manager._adopt(draft.base)
         documents, session_id = manager._gateway.documents, draft.key.session_id
         messages = [documents.message(session_id, row) for row in draft.base.replay.messages]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from turnkeep._callbacks import call_by_name
 from turnkeep.agent.reply import ExecutedStep
@@ -98,11 +98,13 @@ class Progress:
     async def infos(self) -> tuple[RouteInfo, ...]:
         """The routes the conversation may take or is on."""
         current = self.route
-        found: list[RouteInfo] = []
-        for route in self._routes:
-            if route is current or not callable(route.when) or await self._holds(route.when):
-                found.append(self._info(route))
-        return tuple(found)
+        return tuple(
+            [
+                self._info(route)
+                for route in self._routes
+                if route is current or not callable(route.when) or await self._holds(route.when)
+            ]
+        )
 
     def _info(self, route: Route) -> RouteInfo:
         state = self._draft.state
@@ -173,7 +175,7 @@ class Progress:
         if step.finalize is not None:
             result = await self._call(step.finalize)
             if isinstance(result, dict):
-                await self._set_data(merge(self._draft.state.data, result))
+                await self._set_data(merge(self._draft.state.data, cast("dict[str, Any]", result)))
 
     async def _applies(self, step: Step) -> bool:
         if missing(step.requires, self._draft.state.data):

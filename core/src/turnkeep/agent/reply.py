@@ -34,8 +34,8 @@ class Reply:
         is_route_complete: the turn completed the route the conversation was on.
         tool_calls: every tool that was called, in order.
         executed_steps: the steps that were finished, in order.
-        stopped_reason: why the turn ended: it waits for the user (``"needs_input"``), a route was completed, some of the
-            collected values did not fit and were dropped, or the model kept calling tools.
+        stopped_reason: why the turn ended: it waits for the user (``"needs_input"``), a route was completed, some of
+            the collected values did not fit and were dropped, or the model kept calling tools.
         usage: what the provider reported, summed up.
         commit_id: of the commit that made it durable; pass it again to get this reply again.
         replayed: the commit id had taken effect before; this is its first reply, and no model was asked.

@@ -13,7 +13,7 @@ from turnkeep._callbacks import run
 from turnkeep.agent.progress import Progress, step_info
 from turnkeep.agent.reply import Reply
 from turnkeep.agent.tools import ToolInvocation
-from turnkeep.errors import ProviderError, TurnkeepError
+from turnkeep.errors import InvalidArgument, ProviderError, TurnkeepError
 from turnkeep.hooks import SessionView
 from turnkeep.models import Message
 from turnkeep.providers.base import ProviderReply, ProviderRequest
@@ -247,10 +247,14 @@ class Run:
             return f"there is no tool {call.name!r} here", True
         key = f"{self._draft.commit_id}:{len(self._tool_calls)}"
         offered = {"call": ToolInvocation(call.id, key), "context": self._turn.context, "session": self._view()}
-        self.called.append(tool)
         try:
             arguments = tool.read(call.arguments) | tool.injected(offered)
-            async with asyncio.timeout(self._agent.tool_timeout) as deadline:
+        except InvalidArgument as error:
+            return str(error), True
+        self.called.append(tool)
+        deadline = asyncio.timeout(self._agent.tool_timeout)
+        try:
+            async with deadline:
                 result = await run(partial(tool.function, **arguments), self._plugins.offload)
             return (result if type(result) is str else codec.encode(result, what=f"result of {call.name}")), False
         except TimeoutError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -9,7 +10,7 @@ from turnkeep import codec
 from turnkeep.errors import DataIncomplete, InvalidArgument, InvalidData, NotSerializable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pydantic import BaseModel
 
@@ -80,7 +81,7 @@ class Schema:
         try:
             return self._model.model_validate(known, by_name=True, by_alias=False)
         except ValidationError as error:
-            problems = _problems(error)
+            problems = problems_of(error)
             listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
             # The error's own text shows the values, which may be private.
             raise InvalidData(
@@ -125,7 +126,7 @@ class Schema:
         try:
             holder = self._partial.model_validate({name: value})
         except ValidationError as error:
-            return None, {name: next(iter(_problems(error).values()), "does not fit")}
+            return None, {name: next(iter(problems_of(error).values()), "does not fit")}
         plain = holder.model_dump(include={name})[name]
         try:
             codec.encode(plain)
@@ -148,14 +149,26 @@ class Schema:
             name: (Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation, None)
             for name, field in self._model.model_fields.items()
         }
+        # One overload a mode: a mode that is only known at run time fits none of them.
+        again = cast("Callable[..., Callable[[Any], Any]]", field_validator)
         validators = {
-            name: field_validator(*found.info.fields, mode=found.info.mode, check_fields=False)(found.func)
+            name: again(*found.info.fields, mode=found.info.mode, check_fields=False)(_free(found.func))
             for name, found in self._model.__pydantic_decorators__.field_validators.items()
         }
         config = cast(
             "ConfigDict", {**self._model.model_config, "extra": "forbid", "validate_default": False, "frozen": False}
         )
         return create_model(f"{self._model.__name__}Fields", __config__=config, __validators__=validators, **fields)
+
+
+def _free(validator: Callable[..., Any]) -> Any:
+    """A bound validator as a function of its own; pydantic would bind it once more, to the other model."""
+
+    def call(*args: Any) -> Any:
+        return validator(*args)
+
+    call.__signature__ = inspect.signature(validator)  # pyright: ignore[reportFunctionMemberAccess] - read by pydantic
+    return staticmethod(call)
 
 
 def missing(names: Iterable[str], data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -168,8 +181,8 @@ def _same(old: Any, new: Any) -> bool:
     return type(old) is type(new) and old == new
 
 
-def _problems(error: Any) -> dict[str, str]:
-    """Field to message. Never the values: they may be private, and go to logs with the error."""
+def problems_of(error: Any) -> dict[str, str]:
+    """Field to message, of a pydantic ``ValidationError``; never the values, which may be private."""
     found: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         place = item["loc"]

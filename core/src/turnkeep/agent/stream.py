@@ -23,10 +23,10 @@ _QUEUE_SIZE = 16
 
 
 class ReplyStream:
-    """``async with agent.stream(text) as stream: async for chunk in stream: …``
+    """What ``agent.stream`` returns: ``async with agent.stream(text) as stream: async for chunk in stream``.
 
-    The turn is durable before the last chunk (``done``, with the ``reply``) comes. Leaving the block earlier cancels the
-    turn and waits for it to end: nothing is stored. What the turn raises is raised by the iteration.
+    The turn is durable before the last chunk (``done``, with the ``reply``) comes. Leaving the block earlier cancels
+    the turn and waits for it to end: nothing is stored. What the turn raises is raised by the iteration.
     """
 
     def __init__(self, respond: Callable[[Emit], Awaitable[Reply]]) -> None:
@@ -35,6 +35,7 @@ class ReplyStream:
         self._queue: asyncio.Queue[StreamChunk | None] = asyncio.Queue(_QUEUE_SIZE)
         self._task: asyncio.Task[Reply] | None = None
         self._accumulated = ""
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
@@ -58,18 +59,20 @@ class ReplyStream:
             raise cancelled
 
     async def __aiter__(self) -> AsyncIterator[StreamChunk]:
-        task = self._task
-        if task is None:
+        while (chunk := await self.next_chunk()) is not None:
+            yield chunk
+
+    async def next_chunk(self) -> StreamChunk | None:
+        """The next piece; None when there is no more. Raises what the turn raises."""
+        if self._task is None:
             raise InvalidArgument("a stream is entered before it is read: async with agent.stream(…) as stream")
-        while True:
-            chunk = await self._queue.get()
-            if chunk is not None:
-                yield chunk
-                if chunk.done:
-                    return
-                continue
-            await task  # raises what the turn raised
-            return
+        if self._ended:
+            return None
+        chunk = await self._queue.get()
+        if chunk is None or chunk.done:
+            self._ended = True
+            await self._task  # raises what the turn raised
+        return chunk
 
     async def _run(self) -> Reply:
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, get_type_hints, overload
 
+from turnkeep.agent.schema import problems_of
 from turnkeep.errors import InvalidArgument
 from turnkeep.providers.base import ToolSpec
 
@@ -28,8 +29,8 @@ class ToolInvocation:
 
     Attributes:
         id: of the call, as the model made it.
-        idempotency_key: ``<commit id>:<number of the call in the turn>``: the same on every attempt of the turn, so that
-            an outside system can tell a repeated call.
+        idempotency_key: ``<commit id>:<number of the call in the turn>``: the same on every attempt of the turn, so
+            that an outside system can tell a repeated call.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Tool:
         return f"<Tool {self.name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function, as if it had not been made a tool."""
         return self.function(*args, **kwargs)
 
     @property
@@ -87,9 +89,15 @@ class Tool:
         """The model's arguments, validated and converted as the signature's annotations say.
 
         Raises:
-            pydantic.ValidationError: they do not fit.
+            InvalidArgument: they do not fit.
         """
-        found = self._arguments.model_validate(dict(arguments))
+        from pydantic import ValidationError
+
+        try:
+            found = self._arguments.model_validate(dict(arguments))
+        except ValidationError as error:
+            listed = "; ".join(f"{name}: {problem}" for name, problem in problems_of(error).items())
+            raise InvalidArgument(f"the arguments of {self.name} do not fit: {listed}") from None
         return {name: getattr(found, name) for name in type(found).model_fields if name in found.model_fields_set}
 
     def injected(self, offered: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,5 +130,5 @@ class Provider(ABC):
             yield reply.text
         yield reply
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - most providers open nothing
         """Closes what this provider opened. Called by whoever made it."""

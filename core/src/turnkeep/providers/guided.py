@@ -4,55 +4,28 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from turnkeep.providers.base import Provider, ProviderReply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from turnkeep.providers.base import ProviderRequest, RouteInfo, StepInfo
 
 _YES = {"yes", "y", "yeah", "yep", "sure", "ok", "okay", "true", "of course", "please"}
 _NO = {"no", "n", "nope", "false", "never", "no thanks", "no thank you"}
-_NUMBERS = dict(
-    zip(
-        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"],
-        range(1, 13),
-        strict=True,
+_NUMBERS = {
+    word: number
+    for number, word in enumerate(
+        ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"), 1
     )
-)
-_SMALL_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "at",
-        "do",
-        "for",
-        "i",
-        "in",
-        "is",
-        "it",
-        "like",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "please",
-        "the",
-        "to",
-        "user",
-        "wants",
-        "want",
-        "with",
-        "would",
-        "you",
-    ]
-)
+}
+_SMALL_WORDS = {
+    *("a", "an", "and", "at", "do", "for", "i", "in", "is", "it", "like", "me", "my", "of", "on", "or", "please"),
+    *("the", "to", "user", "want", "wants", "with", "would", "you"),
+}
 _ISO_DATE = re.compile(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b")
 _DAY_FIRST_DATE = re.compile(r"\b(\d{1,2})\.(\d{1,2})\.(\d{4})\b")
 _INTEGER = re.compile(r"(?<![\d.,-])-?\d+(?![\d.,]*\d)")
@@ -77,6 +50,7 @@ class GuidedProvider(Provider):
         self._today = today
 
     async def generate(self, request: ProviderRequest) -> ProviderReply:
+        """The next question, with what was read from the last answer."""
         text = next((message.content for message in reversed(request.history) if message.role == "user"), "")
         if request.route is not None:
             return self._go_on(request, request.route, text)
@@ -187,8 +161,9 @@ def _ask_next(
     required = set(route.required_fields or wanted)
     if wanted and (found is None or required & set(wanted)):
         return _question(request, route, wanted[0])
-    data = {**request.data, **(found or {})}
-    collected = [(name, data[name]) for name in dict.fromkeys((*route.required_fields, *(found or {}))) if name in data]
+    data: dict[str, Any] = {**request.data, **(found or {})}
+    names: list[str] = list(dict.fromkeys([*route.required_fields, *(found or {})]))
+    collected = [(name, data[name]) for name in names if name in data]
     summary = ", ".join(f"{_label(request, name)} {value}" for name, value in collected)
     return f"Thank you, that is all I need: {summary}." if summary else "Thank you, that is all I need."
 
@@ -229,7 +204,8 @@ def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str,
     """The schema itself, without references, and without the alternative of being null."""
     for _ in range(10):
         if "$ref" in schema:
-            schema = cast("Mapping[str, Any]", root.get("$defs", {}).get(str(schema["$ref"]).rsplit("/", 1)[-1], {}))
+            name = str(schema["$ref"]).rsplit("/", 1)[-1]
+            schema = cast("Mapping[str, Any]", root.get("$defs", {}).get(name, {}))
         elif "anyOf" in schema:
             options = [option for option in schema["anyOf"] if option.get("type") != "null"]
             schema = cast("Mapping[str, Any]", options[0] if options else {})
