@@ -80,17 +80,16 @@ from turnkeep.hookspecs import hookimpl
 from turnkeep.ids import create_session_id
 from turnkeep.limits import Limits
 from turnkeep.memory import MemoryAdapter
+from turnkeep.messages import Message, ToolCall
 from turnkeep.models import (
     UNSET,
     FoundMessage,
-    Message,
     RouteRef,
     RouteVisit,
     SessionMetadata,
     SessionRecord,
     SessionState,
     StepRef,
-    ToolCall,
     create_session,
 )
 from turnkeep.paging import Page

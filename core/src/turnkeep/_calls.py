@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from turnkeep.models import Message
+from turnkeep.messages import Message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -246,7 +246,7 @@ class Committed:
 
     Attributes:
         token: what the session is at because of this commit.
-        contiguous: nothing was committed between what the writer had read and this commit.
+        contiguous: it is known that nothing was committed between what the writer had read and this commit.
         replayed: the commit had taken effect before; this is its first result.
         created: the commit created the session.
         first_seq: seq of its first message; None where it had none.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from turnkeep import codec
 from turnkeep.contract import NewMessage, StoredMessage
 from turnkeep.errors import CorruptRecord, DataTooNew, DecryptionError, ValueTooLarge
-from turnkeep.models import Message, RouteRef, RouteVisit, SessionMetadata, SessionState, StepRef
+from turnkeep.messages import Message
+from turnkeep.models import RouteRef, RouteVisit, SessionMetadata, SessionState, StepRef
 from turnkeep.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ STATE_VERSION: Final = 1
 
 UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 """Version of a state document to what makes the next version of it. None is needed yet."""
+
+_NEW_FIELDS: Final = len(NewMessage._fields)  # a stored message's row begins with them
 
 _ROW_DOCUMENTS: Final[tuple[PayloadKind, ...]] = ("tool_calls", "event", "metadata", "reply")
 
@@ -55,22 +58,9 @@ class Documents:
             raise ValueTooLarge(
                 f"a message of {size:,} bytes is over Limits.message_bytes ({self._limits.message_bytes:,})"
             )
-        plain = codec.is_plain(message.content)
-        row = NewMessage(
-            id=message.id,
-            role=message.role,
-            content=message.content if plain else codec.encode(message.content, what="content"),
-            encoding="plain" if plain else "json",
-            name=message.name,
-            tool_calls=message._tool_calls,
-            tool_call_id=message.tool_call_id,
-            route=message.route,
-            step=message.step,
-            event=message._event,
-            metadata=message._metadata,
-            reply=message._reply,
-            created_at=message.created_at,
-        )
+        row = NewMessage._make(message._row[:_NEW_FIELDS])
+        if not codec.is_plain(row.content):
+            row = row._replace(content=codec.encode(row.content, what="content"), encoding="json")
         return (row if self._filter is None else self._seal_row(session_id, row)), size
 
     def message(self, session_id: str, row: StoredMessage) -> Message:

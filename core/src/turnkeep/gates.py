@@ -3,15 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from turnkeep.errors import SessionConflict
+from turnkeep._notices import tell
+from turnkeep.errors import SessionConflict, TurnInProgress
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from turnkeep._notices import Notices
     from turnkeep.contract import SessionKey
+
+
+_log = logging.getLogger("turnkeep.hooks")
+
+_HELD: ContextVar[tuple[object, ...]] = ContextVar("turnkeep_held", default=())
+
+
+class Exclusive:
+    """One write at a time on a live session; its observers are told when the next one may begin.
+
+    A hook of the write itself that would wait for it is refused instead.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._holder: object = None
+        self._notices: Notices = []
+
+    async def __aenter__(self) -> Notices:
+        if self._holder is not None and self._holder in _HELD.get():
+            raise TurnInProgress(
+                "a hook that runs before a write of this live session cannot write through the same session: it would "
+                "wait for itself. Return the changed value, or write in an on_* hook",
+                session_id="",
+            )
+        await self._lock.acquire()
+        self._holder = object()
+        self._reset = _HELD.set((*_HELD.get(), self._holder))
+        notices: Notices = []
+        self._notices = notices
+        return notices
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        notices = self._notices
+        _HELD.reset(self._reset)
+        self._holder = None
+        self._lock.release()
+        try:
+            await tell(notices)
+        except Exception as failure:
+            if error is None:
+                raise
+            _log.error("an observer failed while %s was raised", type(error).__name__, exc_info=failure)
 
 
 @dataclass(slots=True)

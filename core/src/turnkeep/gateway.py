@@ -7,12 +7,12 @@ import inspect
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnkeep import codec
+from turnkeep._notices import Notices, tell
 from turnkeep.contract import Commit, Expect, HeadChange, LoadQuery, Token
 from turnkeep.documents import Documents, utf8_length
 from turnkeep.errors import (
@@ -35,18 +35,15 @@ from turnkeep.ids import new_id
 from turnkeep.turn import Draft, TurnView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from turnkeep.contract import Committed, NewMessage, SessionKey, StorageAdapter
-    from turnkeep.models import Message
+    from turnkeep.messages import Message
     from turnkeep.plugins import Plugins
     from turnkeep.policy import Policy
     from turnkeep.snapshot import Snapshot
 
 T = TypeVar("T")
-
-Notices = list[Callable[[], Awaitable[None]]]
-"""Observers that are still to be told."""
 
 _log = logging.getLogger("turnkeep.storage")
 
@@ -193,53 +190,63 @@ class Gateway:
         # Only what is read changes: the next commit that writes data writes the upgraded form.
         return replace(snapshot, state=snapshot.state.replace(data=data, data_version=wanted))
 
-    async def commit(self, draft: Draft, adopt: Callable[[Snapshot], None] = lambda _: None) -> Snapshot:
-        """Makes a draft durable and tells the listeners.
+    async def commit(
+        self, draft: Draft, adopt: Callable[[Snapshot], None] = lambda _: None, notices: Notices | None = None
+    ) -> Snapshot:
+        """Makes a draft durable and tells the observers, or leaves that to the caller: those to tell join ``notices``.
 
-        ``adopt`` is called with what the session is at now, as soon as that is certain: before the listeners, and even
+        ``adopt`` is called with what the session is at now, as soon as that is certain: before the observers, and even
         where the caller was cancelled too late to stop the commit.
         """
         await self._prepare(draft)
         draft.sealed = True
         try:
-            return await self._commit_sealed(draft, adopt)
+            return await self._commit_sealed(draft, adopt, notices)
         finally:
             draft.sealed = False  # a draft that was not committed can be tried again
 
-    async def _commit_sealed(self, draft: Draft, adopt: Callable[[Snapshot], None]) -> Snapshot:
+    async def _commit_sealed(self, draft: Draft, adopt: Callable[[Snapshot], None], later: Notices | None) -> Snapshot:
         rows, size = self._rows(draft.key.session_id, draft.appended, draft.reply)
         commit = draft.commit(rows, self.documents, self.policy)
         self._check_commit_size(commit, size)
         cancelled = _cancellations()
-        notices: Notices = []
+        notices: Notices = [] if later is None else later
         session = lambda: SessionView.of(draft.state, self.policy.namespace)  # noqa: E731 - made only if needed
         result = await self._send(commit, size, session, notices)
         snapshot = draft.committed(commit, result)
         adopt(snapshot)
         messages = snapshot.state.history[len(snapshot.state.history) - len(draft.appended) :]
         self._announce(commit, SessionView.of(snapshot.state, self.policy.namespace), draft.view(messages), notices)
-        await tell(notices)
+        if later is None:
+            await tell(notices)
         if _cancellations() > cancelled:
             raise asyncio.CancelledError
         return snapshot
 
     async def append(
-        self, key: SessionKey, messages: Sequence[Message], *, seen: Token | None = None
-    ) -> tuple[Committed, tuple[Message, ...]]:
-        """Adds messages to a session in whatever state it is, and makes it active. Returns them numbered."""
+        self,
+        key: SessionKey,
+        messages: Sequence[Message],
+        *,
+        seen: Token | None = None,
+        adopt: Callable[[Committed, tuple[Message, ...]], None] | None = None,
+        notices: Notices | None = None,
+    ) -> tuple[Message, ...]:
+        """Adds messages to a session in whatever state it is, and makes it active. Returns them numbered.
+
+        ``adopt`` and ``notices`` are as for ``commit``.
+        """
         view = SessionView(id=key.session_id, user_id=_owner(key), namespace=key.scope.namespace, state=None)
         prepared = await self._before_save(messages, view)
         rows, size = self._rows(key.session_id, prepared, None)
         commit = self._any(key, HeadChange(status="active"), messages=rows, seen=seen)
         self._check_commit_size(commit, size)
-        result, numbered = await self._send_any(commit, size, view, prepared)
-        return result, numbered
+        return await self._send_any(commit, size, view, prepared, adopt, notices)
 
-    async def change_head(self, key: SessionKey, change: HeadChange, *, claim: str | None = None) -> Committed:
+    async def change_head(self, key: SessionKey, change: HeadChange, *, claim: str | None = None) -> None:
         """Changes a session's head in whatever state it is."""
         view = SessionView(id=key.session_id, user_id=claim or _owner(key), namespace=key.scope.namespace, state=None)
-        result, _ = await self._send_any(self._any(key, change, claim=claim), 0, view, ())
-        return result
+        await self._send_any(self._any(key, change, claim=claim), 0, view, (), None, None)
 
     def _any(self, key: SessionKey, change: HeadChange, **fields: Any) -> Commit:
         return Commit(
@@ -254,8 +261,14 @@ class Gateway:
         )
 
     async def _send_any(
-        self, commit: Commit, size: int, view: SessionView, messages: Sequence[Message]
-    ) -> tuple[Committed, tuple[Message, ...]]:
+        self,
+        commit: Commit,
+        size: int,
+        view: SessionView,
+        messages: Sequence[Message],
+        adopt: Callable[[Committed, tuple[Message, ...]], None] | None,
+        later: Notices | None,
+    ) -> tuple[Message, ...]:
         turn = TurnView(commit.commit_id, tuple(messages), None, created=False)
         if self.plugins.listens("before_commit"):
             wanted = await self.plugins.before_commit(turn, view)
@@ -267,15 +280,18 @@ class Gateway:
                     hook="before_commit",
                 )
         cancelled = _cancellations()
-        notices: Notices = []
+        notices: Notices = [] if later is None else later
         result = await self._send(commit, size, lambda: view, notices)
         first = result.first_seq or 0
         numbered = tuple(message._numbered(first + index, commit.commit_id) for index, message in enumerate(messages))
+        if adopt is not None:
+            adopt(result, numbered)
         self._announce(commit, view, replace(turn, messages=numbered), notices)
-        await tell(notices)
+        if later is None:
+            await tell(notices)
         if _cancellations() > cancelled:
             raise asyncio.CancelledError
-        return result, numbered
+        return numbered
 
     async def amend(
         self, key: SessionKey, change: Callable[[Draft], Awaitable[None]], load: Callable[[], Awaitable[Snapshot]]
@@ -345,26 +361,25 @@ class Gateway:
         total = 0
         last = len(messages) - 1
         for index, message in enumerate(messages):
-            carried = message._with(_reply=reply) if reply is not None and index == last else message
+            carried = message._answering(reply) if reply is not None and index == last else message
             row, size = self.documents.row(session_id, carried)
             rows.append(row)
             total += size
         return tuple(rows), total
 
-    def portions(self, messages: Sequence[Message]) -> Iterator[list[Message]]:
+    def portions(self, messages: Sequence[Message]) -> list[list[Message]]:
         """The messages in order, in lists that each fit into one commit."""
         limits = self.policy.limits
-        portion: list[Message] = []
-        room = limits.commit_bytes - limits.state_bytes
+        portions: list[list[Message]] = []
+        room = 0
         for message in messages:
             size = message._size()
-            if portion and (len(portion) == limits.commit_messages or size > room):
-                yield portion
-                portion, room = [], limits.commit_bytes - limits.state_bytes
-            portion.append(message)
+            if not portions or len(portions[-1]) == limits.commit_messages or size > room:
+                portions.append([])
+                room = limits.commit_bytes - limits.state_bytes
+            portions[-1].append(message)
             room -= size
-        if portion:
-            yield portion
+        return portions
 
     def _check_commit_size(self, commit: Commit, messages_size: int) -> None:
         size = messages_size + sum(utf8_length(text) for text in (commit.data, commit.state) if text is not None)
@@ -408,18 +423,6 @@ class Gateway:
             notices.append(partial(plugins.on_session_completed, session))
         if plugins.listens("on_session_committed"):
             notices.append(partial(plugins.on_session_committed, session, turn))
-
-
-async def tell(notices: Notices) -> None:
-    """Tells everybody; the first failure is raised when all were told, because nothing can be undone any more."""
-    failure: Exception | None = None
-    for notice in notices:
-        try:
-            await notice()
-        except Exception as error:  # noqa: BLE001 - the others are told all the same
-            failure = failure or error
-    if failure is not None:
-        raise failure
 
 
 class _Lifetime:

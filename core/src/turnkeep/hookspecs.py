@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from turnkeep.agent.reply import Reply
     from turnkeep.contract import StorageAdapter, Token
     from turnkeep.hooks import SessionView
-    from turnkeep.models import Message, RouteRef
+    from turnkeep.messages import Message
+    from turnkeep.models import RouteRef
     from turnkeep.payload import PayloadFilter
     from turnkeep.persistence import Persistence
     from turnkeep.turn import TurnView

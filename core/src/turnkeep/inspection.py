@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from turnkeep.agent.routes import Routes
-    from turnkeep.models import Message, SessionState
+    from turnkeep.messages import Message
+    from turnkeep.models import SessionState
 
 
 def find_problems(state: SessionState, routes: Routes | None) -> list[str]:

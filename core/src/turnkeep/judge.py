@@ -34,7 +34,7 @@ class PastCommit:
         """The first result of this commit."""
         committed = Committed(
             token=Token(head.token.incarnation, self.version, self.commit_id),
-            contiguous=True,
+            contiguous=False,  # not remembered; a writer that does not know must not build on the token
             replayed=True,
             created=self.created,
             first_seq=self.first_seq,

@@ -23,7 +23,8 @@ from turnkeep.errors import ConfigurationError, InvalidArgument, SessionConflict
 from turnkeep.hooks import SessionView
 from turnkeep.ids import check_id, check_optional_id
 from turnkeep.judge import session_conflict, session_not_found
-from turnkeep.models import UNSET, FoundMessage, Message, SessionRecord, SessionState, check_status
+from turnkeep.messages import Message
+from turnkeep.models import UNSET, FoundMessage, SessionRecord, SessionState, check_status
 from turnkeep.paging import Page, check_page_limit, check_seq
 from turnkeep.queries import Conditions, check_order
 from turnkeep.records import cut, moved, new_state, record_of, stage_state, staged_record
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
     from turnkeep.contract import HealthReport, Order, SessionPage, Status, StorageAdapter, Token
     from turnkeep.gateway import Gateway
-    from turnkeep.models import Role, Unset
+    from turnkeep.messages import Role
+    from turnkeep.models import Unset
     from turnkeep.snapshot import Snapshot
 
 DELETE_PAGE = 100
@@ -281,8 +283,7 @@ class Persistence:
             return tuple(new)
         if not new:
             return ()
-        _, numbered = await self._gateway.append(key, new)
-        return numbered
+        return await self._gateway.append(key, new)
 
     async def find_messages_by_session_id(
         self, session_id: str, *, limit: int = 50, before: int | None = None, after: int | None = None

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from turnkeep.contract import Head
-    from turnkeep.models import Message, Unset
+    from turnkeep.messages import Message
+    from turnkeep.models import Unset
     from turnkeep.turn import Draft
 
 
@@ -59,11 +60,8 @@ def staged_record(draft: Draft) -> SessionRecord:
 
 def new_state(state: SessionState, user_id: str | None, data_version: int | None) -> SessionState:
     """A state as the beginning of a new session: without history, owned by ``user_id``."""
-    slots = {name: getattr(state, name) for name in SessionState.__slots__}
-    slots |= {"user_id": user_id, "history": (), "_token": None}
-    if data_version is not None:
-        slots["data_version"] = data_version
-    return SessionState._stored(**slots)
+    version = state.data_version if data_version is None else data_version
+    return state._with(user_id=user_id, history=(), data_version=version, _token=None)
 
 
 def stage_state(draft: Draft, state: SessionState) -> None:
@@ -80,11 +78,9 @@ def stage_state(draft: Draft, state: SessionState) -> None:
             "SessionManager.set_history or clear_history"
         )
     added = state.history[len(kept) :]
-    slots = {name: getattr(state, name) for name in SessionState.__slots__}
-    slots |= {"history": known, "user_id": draft.state.user_id, "_token": draft.state._token}
     if state.status != draft.state.status:
         draft.set_status(state.status)
-    draft.stage(SessionState._stored(**slots))
+    draft.stage(state._with(history=known, user_id=draft.state.user_id, _token=draft.state._token))
     draft.append(added)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from turnkeep.contract import Scope, SessionKey
 from turnkeep.errors import SessionExists, SessionNotLoaded
+from turnkeep.gates import Exclusive
 from turnkeep.gateway import digest_of
 from turnkeep.hooks import SessionView
 from turnkeep.ids import check_commit_id, check_id, check_optional_id, create_session_id, new_id
 from turnkeep.inspection import find_problems
 from turnkeep.judge import commit_id_reused
-from turnkeep.models import UNSET, Message, SessionState, Unset, unstored
+from turnkeep.messages import Message, unstored
+from turnkeep.models import UNSET, SessionState, Unset
 from turnkeep.policy import check_window
 from turnkeep.turn import Draft, Joinable, OpenTurn, joined, merge, refuse_in_turn
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
 
+    from turnkeep._notices import Notices
     from turnkeep.agent.routes import Routes
     from turnkeep.agent.schema import Schema
-    from turnkeep.models import Role
+    from turnkeep.contract import Committed
+    from turnkeep.messages import Role
     from turnkeep.persistence import Persistence
     from turnkeep.plugins import Plugins
     from turnkeep.snapshot import Snapshot
@@ -63,7 +66,7 @@ class SessionManager:
         self._snapshot: Snapshot | None = None
         self._draft: Draft | None = None
         self._stale = False
-        self._lock = asyncio.Lock()
+        self._lock = Exclusive()
         self.auto_save = auto_save
         self._schema: Schema | None = None
         self._routes: Routes | None = None
@@ -170,16 +173,16 @@ class SessionManager:
         wanted = check_id(session_id, "a session id") if session_id is not None else self._id
         if wanted is None:
             wanted = create_session_id()
-        async with self._lock:
-            turn = joined(self._gateway.adapter, self._scope, wanted)
-            if turn is not None:
-                return turn.draft.state
+        turn = joined(self._gateway.adapter, self._scope, wanted)
+        if turn is not None:
+            return turn.draft.state
+        async with self._lock as notices:
             snapshot = await self._load(wanted)
             draft = None
             if snapshot is None:
                 draft = self._new_draft(wanted)
                 if self.auto_save:
-                    snapshot, draft = await self._create(draft), None
+                    snapshot, draft = await self._create(draft, notices), None
             self._id, self._snapshot, self._draft, self._stale = wanted, snapshot, draft, False
             return self.current
 
@@ -210,22 +213,13 @@ class SessionManager:
         if turn is not None:
             turn.draft.append([message])
             return message
-        async with self._lock:
-            if self._snapshot is None or self._draft is not None or not self.auto_save:
+        async with self._lock as notices:
+            staging = self._draft is not None or not self.auto_save
+            if staging or self._snapshot is None:
                 draft = await self._begin_draft()
-                if draft.base is not None and self.auto_save and self._draft is None:
-                    return await self._append(message)
-                draft.append([message])
-                try:
-                    await self._save(draft)
-                except SessionExists:
-                    # Created by somebody else in between: theirs is taken, unless it is another owner's.
-                    self._snapshot = await self._load(self._key().session_id)
-                    if self._snapshot is None:
-                        raise
-                    return await self._append(message)
-                return self.current.history[-1]
-            return await self._append(message)
+                if staging or draft.base is None:
+                    return await self._add_to(draft, message, notices)
+            return await self._append(message, notices)
 
     async def set_history(self, messages: Iterable[Message | Mapping[str, Any]]) -> None:
         """Replaces the whole history, in one commit. The messages get new numbers; those of other sessions new ids.
@@ -272,9 +266,9 @@ class SessionManager:
         Raises:
             SessionConflict: somebody else committed meanwhile; what was staged stays staged.
         """
-        async with self._lock:
+        async with self._lock as notices:
             if self._draft is not None:
-                await self._commit(self._draft)
+                await self._commit(self._draft, notices)
 
     async def delete(self) -> bool:
         """Removes the session from the store, with its history and what was staged; False where there was none.
@@ -300,19 +294,20 @@ class SessionManager:
             TurnInProgress: called inside a turn on this session.
         """
         self._refuse_in_turn("reset")
-        async with self._lock:
+        async with self._lock as notices:
             old = self._id
             history: tuple[Message, ...] = ()
             if preserve_history and old is not None:
-                history = await self._whole_history(old)
-            self._forget()
-            self._id = create_session_id()
-            await self._begin(history)
+                history = await self._whole_history(old, notices)
+            fresh = create_session_id()
+            snapshot = await self._write_new(fresh, history, notices)
+            self._id = fresh
+            self._adopt(snapshot)
             if old is not None:
                 try:
                     await self._delete(old)
                 except Exception as error:
-                    error.add_note(f"the new session {self._id} is live; the old one, {old!r:.200}, is still there")
+                    error.add_note(f"the new session {fresh} is live; the old one, {old!r:.200}, is still there")
                     raise
             return self.current
 
@@ -352,9 +347,9 @@ class SessionManager:
         state = SessionState(session_id, user_id=owner, data_version=self._persistence._policy.data_version)
         return Draft(self._key(session_id), None, state, commit_id=commit_id)
 
-    async def _create(self, draft: Draft) -> Snapshot:
+    async def _create(self, draft: Draft, notices: Notices) -> Snapshot:
         try:
-            return await self._gateway.commit(draft)
+            return await self._gateway.commit(draft, notices=notices)
         except SessionExists:
             # Somebody was faster; their session is as good as ours, unless it is somebody else's.
             theirs = await self._load(draft.key.session_id)
@@ -374,36 +369,55 @@ class SessionManager:
                 return self._new_draft(self._id)
         return Draft.on(self._key(), self._snapshot)
 
-    async def _append(self, message: Message) -> Message:
+    async def _add_to(self, draft: Draft, message: Message, notices: Notices) -> Message:
+        """Adds a message to what is staged, or to a session that it creates."""
+        with Joinable(OpenTurn(self._gateway.adapter, draft)):
+            place = len(draft.appended)
+            draft.append([message])
+            try:
+                await self._save(draft, notices)
+            except SessionExists:
+                # Created by somebody else in between: theirs is taken, unless it is another owner's.
+                self._snapshot = await self._load(draft.key.session_id)
+                if self._snapshot is None:
+                    raise
+                return await self._append(message, notices)
+        return self.current.history[place - len(draft.appended)]
+
+    async def _append(self, message: Message, notices: Notices) -> Message:
         """Adds a message behind whatever is there, and to what is in memory."""
         snapshot = self._snapshot
         assert snapshot is not None
+
+        def adopt(result: Committed, stored: tuple[Message, ...]) -> None:
+            self._snapshot = snapshot.appended(result, *stored)
+            # A token that was not read must not be built on: what others wrote in between is not in memory.
+            self._stale = not result.contiguous
+
         seen = None if self._stale else snapshot.head.token
-        result, (stored,) = await self._gateway.append(self._key(), [message], seen=seen)
-        self._snapshot = snapshot.appended(result, stored)
-        # A token that was not read must not be built on: what others wrote in between is not in memory.
-        self._stale = not result.contiguous
-        return stored
+        stored = await self._gateway.append(self._key(), [message], seen=seen, adopt=adopt, notices=notices)
+        return stored[0]
 
     async def _edit(self, change: Callable[[Draft], Awaitable[None] | None]) -> None:
         turn = self._joined()
         if turn is not None:
             await _run(change, turn.draft)
             return
-        async with self._lock:
+        async with self._lock as notices:
             draft = await self._begin_draft()
-            await _run(change, draft)
-            await self._save(draft)
+            with Joinable(OpenTurn(self._gateway.adapter, draft)):
+                await _run(change, draft)
+                await self._save(draft, notices)
 
-    async def _save(self, draft: Draft) -> None:
+    async def _save(self, draft: Draft, notices: Notices | None = None) -> None:
         """Commits a draft, or keeps it staged if this session does not save by itself."""
         if self.auto_save:
-            await self._commit(draft)
+            await self._commit(draft, notices)
         else:
             self._draft = draft
 
-    async def _commit(self, draft: Draft) -> None:
-        await self._gateway.commit(draft, adopt=self._adopt)
+    async def _commit(self, draft: Draft, notices: Notices | None) -> None:
+        await self._gateway.commit(draft, self._adopt, notices)
 
     def _adopt(self, snapshot: Snapshot) -> None:
         self._snapshot, self._draft, self._stale = snapshot, None, False
@@ -415,22 +429,22 @@ class SessionManager:
     async def _delete(self, session_id: str) -> bool:
         return await self._persistence._delete(self._key(session_id), None)
 
-    async def _whole_history(self, session_id: str) -> tuple[Message, ...]:
+    async def _whole_history(self, session_id: str, notices: Notices) -> tuple[Message, ...]:
         if self._draft is not None:
-            await self._commit(self._draft)
+            await self._commit(self._draft, notices)
         snapshot = await self._gateway.load(self._key(session_id), window=None)
         return () if snapshot is None else snapshot.state.history
 
-    async def _begin(self, history: tuple[Message, ...]) -> None:
-        """Writes the current id's session with this history, in as many commits as the limits ask for."""
-        draft = self._new_draft(self._key().session_id)
-        for portion in self._gateway.portions([message.replace() for message in history]):
+    async def _write_new(self, session_id: str, history: tuple[Message, ...], notices: Notices) -> Snapshot:
+        """Writes a session with this history, in as many commits as the limits ask for."""
+        snapshot: Snapshot | None = None
+        for portion in self._gateway.portions([message.replace() for message in history]) or [[]]:
+            key = self._key(session_id)
+            draft = self._new_draft(session_id) if snapshot is None else Draft.on(key, snapshot)
             draft.append(portion)
-            await self._commit(draft)
-            assert self._snapshot is not None
-            draft = Draft.on(self._key(), self._snapshot)
-        if self._snapshot is None:
-            await self._commit(draft)
+            snapshot = await self._gateway.commit(draft, notices=notices)
+        assert snapshot is not None
+        return snapshot
 
     async def _update_data(self, draft: Draft, previous: dict[str, Any], data: dict[str, Any]) -> None:
         """Stages data once the schema and the listeners have agreed to it."""
@@ -492,8 +506,8 @@ class SessionTurn:
             if error is None and self._turn.replayed and draft.base is not None:
                 self._session._adopt(draft.base)
             elif error is None:
-                async with self._session._lock:
-                    await self._session._save(draft)
+                async with self._session._lock as notices:
+                    await self._session._save(draft, notices)
         finally:
             self._turn.drop()
             await self._passage.__aexit__(None, None, None)

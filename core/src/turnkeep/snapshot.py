@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from turnkeep.contract import Committed, Head, Replay
-    from turnkeep.models import Message, SessionState
+    from turnkeep.messages import Message
+    from turnkeep.models import SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Snapshot:
 
     def with_history(self, history: tuple[Message, ...]) -> Snapshot:
         """The same version with more or less of its history at hand."""
-        return replace(self, state=self.state.replace(history=history))
+        return replace(self, state=self.state._with(history=history))
 
     def appended(self, result: Committed, message: Message) -> Snapshot:
         """The session after a message was added to it."""

@@ -11,12 +11,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from turnkeep import codec
 from turnkeep.contract import UNCHANGED, Commit, Expect, HeadChange, SessionKey
 from turnkeep.documents import write_state
 from turnkeep.errors import InvalidArgument, TurnInProgress
 from turnkeep.ids import new_id
 from turnkeep.judge import next_head
-from turnkeep.models import UNSET, Message, SessionState
+from turnkeep.messages import Message
+from turnkeep.models import UNSET, SessionState
 from turnkeep.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Draft:
         self.digest = "-"
         self.reply: str | None = None
         self.sealed = False
+        self._written = ("", "")
         self.appended: list[Message] = []
         self.drop_history = False
         self.status: Status | None = None
@@ -113,7 +116,7 @@ class Draft:
 
     def set_data(self, data: Mapping[str, Any]) -> None:
         """Stages collected data in place of what there was."""
-        self._stage(data=dict(data))
+        self._stage(_data=codec.encode(dict(data), what="data"))
 
     def set_status(self, status: Status, completed_at: datetime | None = None) -> None:
         """Stages a status."""
@@ -126,7 +129,7 @@ class Draft:
         self.state = state
 
     def _stage(self, **changes: Any) -> None:
-        self.state = self.state.replace(**changes)
+        self.state = self.state._with(**changes)
 
     def view(self, messages: tuple[Message, ...] | None = None) -> TurnView:
         """What hooks are shown."""
@@ -152,6 +155,7 @@ class Draft:
         session_id = self.key.session_id
         data, state = self.state._data, write_state(self.state)
         documents.check_state_size(data, state)
+        self._written = (data, state)
         base = self.base
         return Commit(
             key=self.key,
@@ -202,16 +206,14 @@ class Draft:
         first = result.first_seq or 0
         numbered = [message._numbered(first + index, self.commit_id) for index, message in enumerate(self.appended)]
         known = self.state.history[: len(self.state.history) - len(numbered)]
-        state = SessionState._stored(
-            **{name: getattr(self.state, name) for name in SessionState.__slots__}
-            | {
-                "history": (*known, *numbered),
-                "status": head.status,
-                "metadata": self.state.metadata._touched(head.created_at, head.updated_at),
-                "_token": result.token,
-            }
+        state = self.state._with(
+            history=(*known, *numbered),
+            status=head.status,
+            metadata=self.state.metadata._touched(head.created_at, head.updated_at),
+            _token=result.token,
         )
-        return Snapshot(state=state, head=head, stored_data=self.state._data, stored_state=write_state(self.state))
+        data_text, state_text = self._written
+        return Snapshot(state=state, head=head, stored_data=data_text, stored_state=state_text)
 
 
 class OpenTurn:

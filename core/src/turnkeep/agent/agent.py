@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from turnkeep._notices import Notices, tell
 from turnkeep.agent.reply import Reply
 from turnkeep.agent.routes import Route, Routes
 from turnkeep.agent.run import Run
@@ -15,7 +16,7 @@ from turnkeep.agent.stream import ReplyStream
 from turnkeep.agent.tools import as_tools
 from turnkeep.connecting import build
 from turnkeep.errors import ConfigurationError, InvalidArgument, SessionConflict, SessionNotLoaded
-from turnkeep.gateway import Notices, back_off, digest_of, tell
+from turnkeep.gateway import back_off, digest_of
 from turnkeep.hooks import SessionView
 from turnkeep.ids import check_commit_id, check_id, create_session_id, new_id
 from turnkeep.judge import commit_id_reused
@@ -328,7 +329,8 @@ class Agent:
             draft = manager._new_draft(key.session_id, commit_id)
         else:
             draft = Draft.on(key, snapshot, commit_id=commit_id)
-        draft.digest = request.digest
+        if request.commit_id is not None:
+            draft.digest = request.digest
         replay = snapshot.replay if snapshot is not None else None
         if replay is not None and replay.digest != draft.digest:
             raise commit_id_reused(commit_id, store.name)
@@ -378,7 +380,8 @@ class Agent:
         turn.context = context
         if self._plugins.listens("before_respond"):
             turn.context = await self._plugins.before_respond(context, SessionView.of(state, namespace))
-        return copy.deepcopy(turn.context)
+        # Only an observer needs to know later what it was.
+        return copy.deepcopy(turn.context) if self._plugins.listens("on_context_update") else turn.context
 
 
 def _schema(model: type[Any] | None) -> Schema | None:

@@ -11,7 +11,7 @@ from turnkeep.errors import CorruptRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from turnkeep.models import Message, ToolCall
+    from turnkeep.messages import Message, ToolCall
 
 StoppedReason = Literal["needs_input", "route_complete", "validation_error", "tool_limit"]
 
@@ -72,9 +72,10 @@ class Reply:
             CorruptRecord: it does not.
         """
         last = messages[-1]
-        if last._reply is None:
+        document = last._row.reply
+        if document is None:
             raise CorruptRecord(f"commit {commit_id!r:.80} of session {session_id!r:.200} carries no reply")
-        found = cast("dict[str, Any]", codec.decode(last._reply, what="reply"))
+        found = cast("dict[str, Any]", codec.decode(document, what="reply"))
         try:
             return cls(
                 message=last.content,

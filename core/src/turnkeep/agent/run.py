@@ -15,7 +15,7 @@ from turnkeep.agent.reply import Reply
 from turnkeep.agent.tools import ToolInvocation
 from turnkeep.errors import InvalidArgument, ProviderError, TurnkeepError
 from turnkeep.hooks import SessionView
-from turnkeep.models import Message
+from turnkeep.messages import Message
 from turnkeep.providers.base import ProviderReply, ProviderRequest
 from turnkeep.turn import merge
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from turnkeep.agent.reply import StoppedReason
     from turnkeep.agent.routes import Route, Step
     from turnkeep.agent.tools import Tool
-    from turnkeep.models import ToolCall
+    from turnkeep.messages import ToolCall
     from turnkeep.plugins import Plugins
     from turnkeep.turn import Draft, OpenTurn
 
@@ -282,7 +282,7 @@ def paired(history: tuple[Message, ...]) -> tuple[Message, ...]:
     for message in history:
         if message.role == "tool" and message.tool_call_id not in known:
             continue
-        if message._tool_calls is not None:
+        if message._row.tool_calls is not None:
             known.update(call.id for call in message.tool_calls)
         shown.append(message)
     return tuple(shown)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from turnkeep.models import Message, ToolCall
+    from turnkeep.messages import Message, ToolCall
 
 FieldProblems = dict[str, str]
 """Field name to what is wrong with its value; empty when all is well."""

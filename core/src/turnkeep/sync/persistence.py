@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from turnkeep.contract import Erased, HealthReport, Order, Stats, Status, StorageAdapter, Swept
-    from turnkeep.models import FoundMessage, Message, Role, SessionRecord, SessionState, Unset
+    from turnkeep.messages import Message, Role
+    from turnkeep.models import FoundMessage, SessionRecord, SessionState, Unset
 
 
 class Persistence(Bound[persistence.Persistence]):

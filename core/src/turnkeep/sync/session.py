@@ -12,7 +12,8 @@ from turnkeep.turn import Joinable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from turnkeep.models import Message, Role, SessionState, Unset
+    from turnkeep.messages import Message, Role
+    from turnkeep.models import SessionState, Unset
     from turnkeep.sync._bound import Source
     from turnkeep.sync._door import Door
     from turnkeep.sync.persistence import Persistence
