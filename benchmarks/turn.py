@@ -55,8 +55,9 @@ class Bare:
         head = execute(sql.find_session, identity).fetchone()
         incarnation, last_seq = head[10], head[13]
         life = (*identity, incarnation)
-        (low,) = execute(sql.find_turn, (*life, last_seq - WINDOW + 1)).fetchone()
-        execute(sql.read_messages, (*life, low, last_seq)).fetchall()
+        rows = execute(sql.read_messages, (*life, last_seq - WINDOW + 1, last_seq)).fetchall()
+        if rows[0][14] < rows[0][13]:
+            rows[:0] = execute(sql.read_messages, (*life, rows[0][14], rows[0][13] - 1)).fetchall()
         execute("ROLLBACK")
         json.loads(head[-2])
         json.loads(head[-1])

@@ -35,7 +35,10 @@ _NEW_FIELDS: Final = len(NewMessage._fields)  # a stored message's row begins wi
 
 _ROW_DOCUMENTS: Final[tuple[PayloadKind, ...]] = ("tool_calls", "event", "metadata", "reply")
 
-_SEALED_PREFIX: Final = '{"$sealed":"'
+# A tag of the codec's form: data of a user's that looks like it is escaped, so the two cannot be confused.
+_SEALED_PREFIX: Final = '{"$tk":"sealed","v":"'
+_TAGGED: Final = f'{{"{codec.TAG}":'
+_TAGGED_DICT: Final = f'{_TAGGED}"dict",'
 _SEALED_SUFFIX: Final = '"}'
 
 
@@ -53,14 +56,17 @@ class Documents:
         Raises:
             ValueTooLarge: it is over the limit.
         """
-        size = message._size()
+        row = NewMessage._make(message._row[:_NEW_FIELDS])
+        if not codec.is_plain(row.content):
+            row = row._replace(content=codec.encode(row.content, what="content"), encoding="json")
+        size = sum(utf8_length(text) for text in (row.content, *documents_of(row)))
         if size > self._limits.message_bytes:
             raise ValueTooLarge(
                 f"a message of {size:,} bytes is over Limits.message_bytes ({self._limits.message_bytes:,})"
             )
-        row = NewMessage._make(message._row[:_NEW_FIELDS])
-        if not codec.is_plain(row.content):
-            row = row._replace(content=codec.encode(row.content, what="content"), encoding="json")
+        if self._limits.nesting < codec.MAX_DEPTH:
+            for text in documents_of(row):
+                self._check_nesting(text)
         return (row if self._filter is None else self._seal_row(session_id, row)), size
 
     def message(self, session_id: str, row: StoredMessage) -> Message:
@@ -90,12 +96,17 @@ class Documents:
         Raises:
             ValueTooLarge: it is over the limit.
         """
+        if self._limits.nesting < codec.MAX_DEPTH:
+            self._check_nesting(data)
         size = utf8_length(data) + utf8_length(state)
         if size > self._limits.state_bytes:
             raise ValueTooLarge(
                 f"data and state of {size:,} bytes are over Limits.state_bytes ({self._limits.state_bytes:,})"
             )
         return size
+
+    def _check_nesting(self, text: str) -> None:
+        codec.encode(codec.decode(text), what="value", max_depth=self._limits.nesting)
 
     def snapshot(self, stored: StoredSession) -> Snapshot:
         """A loaded session.
@@ -106,6 +117,8 @@ class Documents:
         head = stored.head
         session_id = head.session_id
         data = self._open_document(session_id, "data", stored.data)
+        if not data.startswith("{") or (data.startswith(_TAGGED) and not data.startswith(_TAGGED_DICT)):
+            raise CorruptRecord(f"the data of session {session_id!r:.200} is no document")
         state_text = self._open_document(session_id, "state", stored.state)
         document = read_state(state_text, session_id)
         state = SessionState._stored(
@@ -173,6 +186,11 @@ class Documents:
         return codec.encode([1, self._namespace, session_id, message_id, kind]).encode()
 
 
+def documents_of(row: NewMessage) -> list[str]:
+    """The documents of a message that there are."""
+    return [text for text in (row.tool_calls, row.event, row.metadata, row.reply) if text is not None]
+
+
 def write_state(state: SessionState) -> str:
     """The state document of a session: what is restored beside data, head and history."""
     document: dict[str, Any] = {"v": STATE_VERSION}
@@ -182,7 +200,9 @@ def write_state(state: SessionState) -> str:
             "entered_at": state.current_route.entered_at.isoformat(),
         }
     if state.current_step is not None:
-        document["step"] = {"text": state.current_step.text, "entered_at": state.current_step.entered_at.isoformat()}
+        step = state.current_step
+        noted: dict[str, Any] = {"text": step.text, "entered_at": step.entered_at.isoformat()}
+        document["step"] = noted if step.spoken else noted | {"spoken": False}
     if state.route_history:
         document["route_history"] = [_visit_document(visit) for visit in state.route_history]
     if state._collected_by:
@@ -216,13 +236,21 @@ def read_state(
             version += 1
         found["route_history"] = tuple([_visit(item) for item in found.get("route_history", ())])
         found["collected_by"] = tuple(found.get("collected_by", {}).items())
-        found["custom"] = codec.encode(found["custom"]) if "custom" in found else "{}"
+        found["custom"] = codec.encode(dict(found["custom"])) if "custom" in found else "{}"
+        _check_types(found)
         for name in ("route", "step"):
             if name in found:
                 found[name]["entered_at"] = datetime.fromisoformat(found[name]["entered_at"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CorruptRecord(f"the state of session {session_id!r:.200} cannot be read: {error!r}") from error
     return found
+
+
+def _check_types(document: dict[str, Any]) -> None:
+    if any(type(route) is not str for _, route in document["collected_by"]):
+        raise ValueError("collected_by")
+    if document.get("data_version") is not None and type(document["data_version"]) is not int:
+        raise ValueError("data_version")
 
 
 def utf8_length(text: str) -> int:
@@ -260,7 +288,7 @@ def _step_ref(head: Head, document: dict[str, Any] | None) -> StepRef | None:
     if head.current_step is None:
         return None
     document = document or {"text": head.current_step, "entered_at": head.updated_at}
-    return StepRef(head.current_step, document["text"], document["entered_at"])
+    return StepRef(head.current_step, document["text"], document["entered_at"], document.get("spoken", True))
 
 
 def _no_filter(session_id: str) -> DecryptionError:

@@ -9,11 +9,12 @@ import random
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
 
 from turnkeep import codec
 from turnkeep._notices import Notices, tell
-from turnkeep.contract import Commit, Expect, HeadChange, LoadQuery, Token
+from turnkeep.contract import Commit, Expect, HeadChange, LoadQuery, MessageQuery, StorageAdapter, Token
 from turnkeep.documents import Documents, utf8_length
 from turnkeep.errors import (
     CommitOutcomeUnknown,
@@ -31,13 +32,14 @@ from turnkeep.errors import (
 )
 from turnkeep.gates import Gates
 from turnkeep.hooks import SessionView
-from turnkeep.ids import new_id
-from turnkeep.turn import Draft, TurnView
+from turnkeep.ids import check_id, new_id
+from turnkeep.limits import ID_BYTES
+from turnkeep.turn import Draft, TurnView, refuse_stored
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from turnkeep.contract import Committed, NewMessage, SessionKey, StorageAdapter
+    from turnkeep.contract import Committed, NewMessage, SessionKey
     from turnkeep.messages import Message
     from turnkeep.plugins import Plugins
     from turnkeep.policy import Policy
@@ -54,6 +56,10 @@ AMEND_ATTEMPTS = 10
 """How often a small change outside of a turn is tried on top of what others wrote meanwhile."""
 
 
+class AlreadyCommitted(Exception):
+    """The commit id had taken effect before this commit was sent: somebody else was given the same one."""
+
+
 class Gateway:
     """An adapter, opened once and closed once, with the policy that applies to everything it stores."""
 
@@ -67,7 +73,8 @@ class Gateway:
         self.plugins = plugins
         self.documents = Documents(policy.namespace, policy.limits, plugins.payload_filter)
         self.gates = Gates()
-        self._lifetime = _Lifetime(adapter, auto_create=auto_create)
+        self.opened: Callable[[], Awaitable[None]] | None = None
+        self._lifetime = _Lifetime(adapter, auto_create=auto_create, timeout=policy.timeout)
 
     def heard_by(self, plugins: Plugins) -> Gateway:
         """The same store, with other listeners."""
@@ -81,7 +88,8 @@ class Gateway:
         Raises:
             PersistenceClosed: it was closed for good.
         """
-        await self._lifetime.open()
+        if await self._lifetime.open() and self.opened is not None:
+            await self.opened()
 
     async def aclose(self) -> None:
         """Closes the adapter, once and for good."""
@@ -111,7 +119,7 @@ class Gateway:
             StorageError: whatever the adapter raises.
         """
         if not self._lifetime.is_open:
-            await self._lifetime.open()
+            await self.open()
         started = time.perf_counter()
         outcome = "ok"
         deadline = asyncio.timeout(self.policy.timeout)
@@ -171,6 +179,12 @@ class Gateway:
             )
         return await self._upgrade(self.documents.snapshot(stored))
 
+    async def earlier(self, key: SessionKey, *, before: int, limit: int) -> tuple[Message, ...]:
+        """Up to ``limit`` messages of the history before ``before``, oldest first."""
+        query = MessageQuery(limit, before=before)
+        page = await self.call("read_messages", lambda: self.adapter.read_messages(key, query))
+        return tuple(self.documents.message(key.session_id, row) for row in page.items)
+
     async def _upgrade(self, snapshot: Snapshot) -> Snapshot:
         wanted, found = self.policy.data_version, snapshot.state.data_version
         if wanted is None or found == wanted:
@@ -181,12 +195,12 @@ class Gateway:
                 f"the data of session {session_id!r:.200} is of version {found}, this application knows {wanted}; "
                 "it was left as it is"
             )
-        data = snapshot.state.data
-        if self.policy.upgrade_data is not None:
-            upgraded = self.policy.upgrade_data(data, found or 0)
-            data = await upgraded if inspect.isawaitable(upgraded) else upgraded
-            if type(data) is not dict:
-                raise InvalidArgument(f"upgrade_data must return a dict, not {type(data).__name__}")
+        if self.policy.upgrade_data is None:
+            return snapshot
+        upgraded = self.policy.upgrade_data(snapshot.state.data, found or 0)
+        data = await upgraded if inspect.isawaitable(upgraded) else upgraded
+        if type(data) is not dict:
+            raise InvalidArgument(f"upgrade_data must return a dict, not {type(data).__name__}")
         # Only what is read changes: the next commit that writes data writes the upgraded form.
         return replace(snapshot, state=snapshot.state.replace(data=data, data_version=wanted))
 
@@ -202,17 +216,27 @@ class Gateway:
         draft.sealed = True
         try:
             return await self._commit_sealed(draft, adopt, notices)
+        except SessionConflict as conflict:
+            if self.plugins.listens("on_conflict"):
+                view = SessionView.of(draft.state, self.policy.namespace)
+                await self.plugins.on_conflict(view, conflict.expected, conflict.actual, draft.attempt)
+            raise
         finally:
             draft.sealed = False  # a draft that was not committed can be tried again
 
     async def _commit_sealed(self, draft: Draft, adopt: Callable[[Snapshot], None], later: Notices | None) -> Snapshot:
-        rows, size = self._rows(draft.key.session_id, draft.appended, draft.reply)
+        rows, size = self._rows(draft.key.session_id, draft.appended)
         commit = draft.commit(rows, self.documents, self.policy)
-        self._check_commit_size(commit, size)
+        size = self._check_commit_size(commit, size)
         cancelled = _cancellations()
         notices: Notices = [] if later is None else later
         session = lambda: SessionView.of(draft.state, self.policy.namespace)  # noqa: E731 - made only if needed
-        result = await self._send(commit, size, session, notices)
+        try:
+            result = await self._send(commit, size, session, notices)
+        except BaseException:
+            if later is None:
+                await tell(notices)
+            raise
         snapshot = draft.committed(commit, result)
         adopt(snapshot)
         messages = snapshot.state.history[len(snapshot.state.history) - len(draft.appended) :]
@@ -236,9 +260,10 @@ class Gateway:
 
         ``adopt`` and ``notices`` are as for ``commit``.
         """
+        refuse_stored(messages)
         view = SessionView(id=key.session_id, user_id=_owner(key), namespace=key.scope.namespace, state=None)
         prepared = await self._before_save(messages, view)
-        rows, size = self._rows(key.session_id, prepared, None)
+        rows, size = self._rows(key.session_id, prepared)
         commit = self._any(key, HeadChange(status="active"), messages=rows, seen=seen)
         self._check_commit_size(commit, size)
         return await self._send_any(commit, size, view, prepared, adopt, notices)
@@ -281,9 +306,14 @@ class Gateway:
                 )
         cancelled = _cancellations()
         notices: Notices = [] if later is None else later
-        result = await self._send(commit, size, lambda: view, notices)
+        try:
+            result = await self._send(commit, size, lambda: view, notices)
+        except BaseException:
+            if later is None:
+                await tell(notices)
+            raise
         first = result.first_seq or 0
-        numbered = tuple(message._numbered(first + index, commit.commit_id) for index, message in enumerate(messages))
+        numbered = tuple(message._numbered(first, index, commit.commit_id) for index, message in enumerate(messages))
         if adopt is not None:
             adopt(result, numbered)
         self._announce(commit, view, replace(turn, messages=numbered), notices)
@@ -305,50 +335,58 @@ class Gateway:
         while True:
             attempt += 1
             draft = Draft.on(key, await load())
+            draft.attempt = attempt
             await change(draft)
             try:
                 return await self.commit(draft)
-            except SessionConflict as conflict:
-                await self.conflicted(conflict, draft, attempt)
+            except SessionConflict:
                 if attempt == AMEND_ATTEMPTS:
                     raise
             await back_off(attempt)
 
-    async def conflicted(self, conflict: SessionConflict, draft: Draft, attempt: int) -> None:
-        """Tells the listeners of a conflict."""
-        if self.plugins.listens("on_conflict"):
-            view = SessionView.of(draft.state, self.policy.namespace)
-            await self.plugins.on_conflict(view, conflict.expected, conflict.actual, attempt)
-
     async def _prepare(self, draft: Draft) -> None:
         """Lets the listeners change or refuse what is about to be stored."""
         plugins = self.plugins
-        if plugins.listens("before_message_save"):
-            await self._filter_appended(draft, 0)
+        draft.settle_status()
+        await self.agree_on_data(draft)
+        await self._filter_appended(draft)
         if plugins.listens("before_commit"):
-            seen = len(draft.appended)
             shown = draft.view()
             wanted = await plugins.before_commit(shown, SessionView.of(draft.state, self.policy.namespace))
             if wanted is not shown:
                 draft.apply(wanted)
-            if plugins.listens("before_message_save"):
-                await self._filter_appended(draft, seen)  # what that listener has added to the turn
+            await self._filter_appended(draft)  # what that listener has put into the turn
 
-    async def _filter_appended(self, draft: Draft, start: int) -> None:
-        while start < len(draft.appended):
+    async def agree_on_data(self, draft: Draft) -> None:
+        """Asks the listeners about data that they were not asked about yet."""
+        if draft.state._data == draft.agreed:
+            return
+        if self.plugins.listens("before_data_update"):
+            previous = codec.decode(draft.agreed, what="data")
             view = SessionView.of(draft.state, self.policy.namespace)
-            message = await self.plugins.before_message_save(draft.appended[start], view)
-            draft.exchange_appended(start, message)
-            start += 1
+            draft.set_data(await self.plugins.before_data_update(draft.state.data, previous, view))
+        draft.agree()
+
+    async def _filter_appended(self, draft: Draft) -> None:
+        """Shows each appended message to the listeners once, however often the commit is tried."""
+        if not self.plugins.listens("before_message_save"):
+            return
+        index = 0
+        while index < len(draft.appended):
+            message = draft.appended[index]
+            if not any(message is seen for seen in draft.filtered):
+                view = SessionView.of(draft.state, self.policy.namespace)
+                message = await self.plugins.before_message_save(message, view)
+                draft.exchange_appended(index, message)
+                draft.filtered.append(message)
+            index += 1
 
     async def _before_save(self, messages: Sequence[Message], view: SessionView) -> list[Message]:
         if not self.plugins.listens("before_message_save"):
             return list(messages)
         return [await self.plugins.before_message_save(message, view) for message in messages]
 
-    def _rows(
-        self, session_id: str, messages: Sequence[Message], reply: str | None
-    ) -> tuple[tuple[NewMessage, ...], int]:
+    def _rows(self, session_id: str, messages: Sequence[Message]) -> tuple[tuple[NewMessage, ...], int]:
         limits = self.policy.limits
         if len(messages) > limits.commit_messages:
             raise ValueTooLarge(
@@ -357,12 +395,13 @@ class Gateway:
             )
         if len({message.id for message in messages}) != len(messages):
             raise InvalidArgument("two messages of one commit have the same id")
+        if limits.id_bytes < ID_BYTES:
+            for message in messages:
+                check_id(message.id, "a message's id", limit=limits.id_bytes)
         rows: list[NewMessage] = []
         total = 0
-        last = len(messages) - 1
-        for index, message in enumerate(messages):
-            carried = message._answering(reply) if reply is not None and index == last else message
-            row, size = self.documents.row(session_id, carried)
+        for message in messages:
+            row, size = self.documents.row(session_id, message)
             rows.append(row)
             total += size
         return tuple(rows), total
@@ -381,11 +420,12 @@ class Gateway:
             room -= size
         return portions
 
-    def _check_commit_size(self, commit: Commit, messages_size: int) -> None:
+    def _check_commit_size(self, commit: Commit, messages_size: int) -> int:
         size = messages_size + sum(utf8_length(text) for text in (commit.data, commit.state) if text is not None)
         limit = self.policy.limits.commit_bytes
         if size > limit:
             raise ValueTooLarge(f"a commit of {size:,} bytes is over Limits.commit_bytes ({limit:,}); split it")
+        return size
 
     async def _send(self, commit: Commit, size: int, view: Callable[[], SessionView], notices: Notices) -> Committed:
         """The outcome of a commit, certain.
@@ -402,7 +442,7 @@ class Gateway:
             )
 
         try:
-            return await send()
+            result = await send()
         except CommitOutcomeUnknown as unknown:
             for attempt in range(1, RESENDS + 1):
                 await back_off(attempt)
@@ -411,6 +451,9 @@ class Gateway:
                 except (CommitOutcomeUnknown, StorageUnavailable, StorageTimeout) as error:
                     unknown.__context__ = error
             raise
+        if result.replayed:
+            raise AlreadyCommitted
+        return result
 
     def _announce(self, commit: Commit, session: SessionView, turn: TurnView, notices: Notices) -> None:
         """Notes who is to be told of a commit that took effect, in order."""
@@ -426,28 +469,46 @@ class Gateway:
 
 
 class _Lifetime:
-    """Opens an adapter once, however many ask at the same time, and closes it once."""
+    """Opens an adapter once, however many ask at the same time, and closes it when the last who opened it closes."""
 
-    def __init__(self, adapter: StorageAdapter, *, auto_create: bool) -> None:
+    _openings: ClassVar[WeakKeyDictionary[StorageAdapter, int]] = WeakKeyDictionary()
+
+    def __init__(self, adapter: StorageAdapter, *, auto_create: bool, timeout: float) -> None:
         self._adapter = adapter
         self._auto_create = auto_create
+        self._timeout = timeout
         self._lock = asyncio.Lock()
         self.is_open = False
         self.closed = False
 
-    async def open(self) -> None:
+    async def open(self) -> bool:
+        """Opens; False where it was open already."""
         async with self._lock:
             if self.closed:
                 raise PersistenceClosed("this persistence was closed; connect again")
-            if not self.is_open:
-                await self._adapter.open(auto_create=self._auto_create)
-                self.is_open = True
+            if self.is_open:
+                return False
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._adapter.open(auto_create=self._auto_create)
+            except TimeoutError as error:
+                raise StorageTimeout(
+                    f"{self._adapter.name} could not be opened within {self._timeout:g} s",
+                    adapter=self._adapter.name,
+                    operation="open",
+                ) from error
+            self._openings[self._adapter] = self._openings.get(self._adapter, 0) + 1
+            self.is_open = True
+            return True
 
     async def aclose(self) -> None:
         async with self._lock:
             self.closed = True
-            if self.is_open:
-                self.is_open = False
+            if not self.is_open:
+                return
+            self.is_open = False
+            self._openings[self._adapter] -= 1
+            if not self._openings[self._adapter]:
                 await asyncio.shield(self._adapter.aclose())
 
 

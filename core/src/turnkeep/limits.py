@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 
 from turnkeep.errors import InvalidArgument
 
+ID_BYTES = 512
+"""What an id may have at most, on any database."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -15,7 +18,7 @@ class Limits:
     MariaDB's default packet 16 MB).
     """
 
-    id_bytes: int = 512
+    id_bytes: int = ID_BYTES
     """Session id, owner, message id. Cannot be raised over 512, OpenSearch's own limit."""
     message_bytes: int = 4 * 1024 * 1024
     """One message: content, tool calls, event and metadata together."""
@@ -35,7 +38,7 @@ class Limits:
             value = getattr(self, field.name)
             if type(value) is not int or value < 1:
                 raise InvalidArgument(f"Limits.{field.name} must be a positive int, not {value!r:.80}")
-        if self.id_bytes > 512:
-            raise InvalidArgument("Limits.id_bytes cannot be over 512: not every database holds longer ids")
+        if self.id_bytes > ID_BYTES:
+            raise InvalidArgument(f"Limits.id_bytes cannot be over {ID_BYTES}: not every database holds longer ids")
         if self.nesting > 100:
             raise InvalidArgument("Limits.nesting cannot be over 100: not every reader parses deeper documents")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -12,7 +13,7 @@ from turnkeep.errors import InvalidArgument
 from turnkeep.ids import check_id, check_optional_id, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Sequence
     from datetime import datetime
 
 Role = Literal["user", "assistant", "system", "tool"]
@@ -41,7 +42,7 @@ class ToolCall:
             InvalidArgument: it is neither.
         """
         if isinstance(value, ToolCall):
-            return value
+            value = {"id": value.id, "name": value.name, "arguments": value.arguments}
         call = take_fields(value, {"id", "name", "arguments"}, "a tool call")
         arguments = call.get("arguments", {})
         if not isinstance(arguments, dict):
@@ -67,7 +68,7 @@ class Message:
         *,
         id: str | None = None,
         name: str | None = None,
-        tool_calls: Iterable[ToolCall | Mapping[str, Any]] = (),
+        tool_calls: Sequence[ToolCall | Mapping[str, Any]] = (),
         tool_call_id: str | None = None,
         route: str | None = None,
         step: str | None = None,
@@ -98,6 +99,8 @@ class Message:
             raise InvalidArgument(f"a message's role is one of user, assistant, system, tool, not {role!r:.80}")
         if type(content) is not str:
             raise InvalidArgument(f"a message's content must be a str, not {type(content).__name__}")
+        if not isinstance(tool_calls, list | tuple):
+            raise InvalidArgument(f"a message's tool_calls must be a list or tuple, not {type(tool_calls).__name__}")
         calls = [ToolCall.of(call) for call in tool_calls]
         packed = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
         self._row = StoredMessage(
@@ -229,7 +232,7 @@ class Message:
     __replace__ = replace
 
     def _size(self) -> int:
-        """Bytes of its texts in UTF-8; a lone surrogate counts as the three it would have."""
+        """Bytes of its texts in UTF-8, at least; a lone surrogate counts as the three it would have."""
         row = self._row
         texts = (row.content, row.tool_calls, row.event, row.metadata, row.reply)
         return sum(
@@ -238,9 +241,9 @@ class Message:
             if text is not None
         )
 
-    def _numbered(self, seq: int, commit_id: str) -> Message:
-        """A copy that stands at this place of the history."""
-        return Message._stored(self._row._replace(seq=seq, commit_id=commit_id))
+    def _numbered(self, first: int, index: int, commit_id: str) -> Message:
+        """A copy that stands in the history, ``index`` places after the first message of its commit."""
+        return Message._stored(self._row._replace(seq=first + index, turn_seq=first, commit_id=commit_id))
 
     def _answering(self, reply: str) -> Message:
         """A copy that carries the document of a reply."""
@@ -250,6 +253,18 @@ class Message:
 _MESSAGE_FIELDS: Final = frozenset(
     {"role", "content", "id", "name", "tool_calls", "tool_call_id", "route", "step", "event", "metadata", "created_at"}
 )
+
+
+def take_messages(values: object) -> list[Message]:
+    """Messages from messages or dicts.
+
+    Raises:
+        InvalidArgument: they are no list, or one of them is no message.
+    """
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        kind = type(cast("object", values)).__name__
+        raise InvalidArgument(f"messages are given as a list of Message or dict, not {kind}")
+    return [Message.of(value) for value in cast("Iterable[Any]", values)]
 
 
 def unstored(message: Message) -> Message:

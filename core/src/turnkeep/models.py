@@ -60,11 +60,16 @@ class RouteRef:
 
 @dataclass(frozen=True, slots=True)
 class StepRef:
-    """The step a conversation is at."""
+    """The step a conversation is at.
+
+    Attributes:
+        spoken: whether the assistant has spoken for it yet: what the user says next answers it.
+    """
 
     id: str
     text: str
     entered_at: datetime
+    spoken: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +201,16 @@ class SessionState:
         return copy
 
     def _after_append(self, message: Message, result: Committed) -> SessionState:
-        """The state once a message was added and the session made active."""
+        """The state once a message was added and the session made active.
+
+        Its token stays the one it was read at unless the append is known to be next to that: what others wrote in
+        between is not in this state, and saving it must not undo that.
+        """
         return self._with(
             history=(*self.history, message),
             status="active",
             metadata=self.metadata._touched(self.metadata.created_at, result.time),
-            _token=result.token,
+            _token=result.token if result.contiguous else self._token,
         )
 
     @property

@@ -45,12 +45,14 @@ class Page(Generic[T, C]):
             page = await self._fetch(page.next_cursor)
 
 
-def check_page_limit(limit: object, most: int) -> int:
-    """``limit`` itself: 1 to ``most``.
+def check_page_limit(limit: object, most: int, *, default: int = 0) -> int:
+    """``limit`` itself: 1 to ``most``. A default that nobody chose is brought down to ``most``.
 
     Raises:
         InvalidArgument: it is not.
     """
+    if limit == default and type(limit) is int:
+        return min(limit, most)
     if type(limit) is not int or not 1 <= limit <= most:
         raise InvalidArgument(f"limit must be a number from 1 to {most} (Limits.page), not {limit!r:.40}")
     return limit

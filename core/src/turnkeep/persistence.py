@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from turnkeep.checks import take_instant
 from turnkeep.contract import (
     ANYONE,
     Erased,
@@ -22,12 +23,12 @@ from turnkeep.contract import (
 from turnkeep.errors import ConfigurationError, InvalidArgument, SessionConflict, SessionNotFound, TurnInProgress
 from turnkeep.hooks import SessionView
 from turnkeep.ids import check_id, check_optional_id
-from turnkeep.judge import session_conflict, session_not_found
-from turnkeep.messages import Message
+from turnkeep.judge import session_not_found
+from turnkeep.messages import ROLES, Message, take_messages
 from turnkeep.models import UNSET, FoundMessage, SessionRecord, SessionState, check_status
 from turnkeep.paging import Page, check_page_limit, check_seq
-from turnkeep.queries import Conditions, check_order
-from turnkeep.records import cut, moved, new_state, record_of, stage_state, staged_record
+from turnkeep.queries import Conditions, check_cursor, check_order
+from turnkeep.records import cut, moved, new_state, numbered, record_of, stage_state, staged_record
 from turnkeep.turn import Draft, OpenTurn, joined, merge, open_turns, refuse_in_turn
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Persistence:
         self._gateway = gateway
         self._policy = gateway.policy
         self._scope = Scope(self._policy.namespace, ANYONE if self._policy.user_id is None else self._policy.user_id)
+        gateway.opened = self._on_opened
 
     def __repr__(self) -> str:
         return f"<Persistence {self.adapter.name} namespace={self.namespace!r} user_id={self.user_id!r:.200}>"
@@ -92,6 +94,9 @@ class Persistence:
         if not self._gateway.closed:
             await self._gateway.plugins.on_shutdown(self)
         await self._gateway.aclose()
+
+    async def _on_opened(self) -> None:
+        await self._gateway.plugins.on_startup(self)
 
     # -- one session -----------------------------------------------------------------------------------------------
 
@@ -140,6 +145,10 @@ class Persistence:
             InvalidArgument: its history is not an extension of what is stored: use ``SessionManager.set_history``.
         """
         key = self._key(session_id)
+        if not isinstance(state, SessionState):
+            raise InvalidArgument(
+                f"a state is a SessionState, not {type(state).__name__}: make one with create_session()"
+            )
         if state.id != session_id:
             raise InvalidArgument(f"this is the state of session {state.id!r:.80}, not of {session_id!r:.80}")
         turn = self._joined(key)
@@ -155,11 +164,9 @@ class Persistence:
             snapshot = await self._gateway.load(key, window=stored)
             if snapshot is None:
                 raise session_not_found(session_id, self.adapter.name, "save_session_state")
-            if snapshot.head.token != state._token:
-                raise session_conflict(session_id, state._token, snapshot.head.token, self.adapter.name)
             draft = Draft.on(key, snapshot)
             stage_state(draft, state)
-        if state.status != "active":
+        if draft.base is None and state.status != "active":
             draft.set_status(state.status)
         return (await self._gateway.commit(draft)).state
 
@@ -170,6 +177,7 @@ class Persistence:
             SessionNotFound: there is no such session.
             SessionConflict: others kept committing in between; nothing was written.
         """
+        merge({}, changes)  # refuses what is no dict before anything is read
 
         async def change(draft: Draft) -> None:
             draft.set_data(merge(draft.state.data, changes))
@@ -206,10 +214,10 @@ class Persistence:
         """
         key = self._key(session_id)
         check_status(status)
-        if completed_at is not None and (not isinstance(completed_at, datetime) or completed_at.utcoffset() is None):
-            raise InvalidArgument("completed_at must be an aware datetime")
-        if completed_at is not None and status == "active":
-            raise InvalidArgument("an active session has no completed_at")
+        if completed_at is not None:
+            completed_at = take_instant(completed_at, "completed_at")
+            if status == "active":
+                raise InvalidArgument("an active session has no completed_at")
         turn = self._joined(key)
         if turn is not None:
             turn.draft.set_status(status, completed_at)
@@ -276,7 +284,7 @@ class Persistence:
     ) -> tuple[Message, ...]:
         """Appends messages in one commit, all or none, and returns them numbered. Raises as ``save_message``."""
         key = self._key(session_id)
-        new = [Message.of(message) for message in messages]
+        new = take_messages(messages)
         turn = self._joined(key)
         if turn is not None:
             turn.draft.append(new)
@@ -296,14 +304,14 @@ class Persistence:
             SessionNotFound: there is no such session.
         """
         key = self._key(session_id)
-        check_page_limit(limit, self._policy.limits.page)
+        limit = check_page_limit(limit, self._policy.limits.page, default=50)
         check_seq(before, "before")
         check_seq(after, "after")
         if before is not None and after is not None:
             raise InvalidArgument("give before or after, not both")
         turn = self._joined(key)
         if turn is not None:
-            items, more = cut(await self._staged_history(turn.draft), limit, before, after)
+            items, more = cut(numbered(await self._staged_history(turn.draft)), limit, before, after)
         else:
             query = MessageQuery(limit, before, after)
             page = await self._gateway.call("read_messages", lambda: self.adapter.read_messages(key, query))
@@ -351,8 +359,13 @@ class Persistence:
         """
         if type(text) is not str or not text.strip():
             raise InvalidArgument("the text to search for must be a str that is not blank")
-        check_page_limit(limit, self._policy.limits.page)
-        query = SearchQuery(self._scope_of(user_id), text, limit, session_id, role, since, until, cursor)
+        limit = check_page_limit(limit, self._policy.limits.page, default=20)
+        check_optional_id(session_id, "session_id")
+        if role is not None and (type(role) is not str or role not in ROLES):
+            raise InvalidArgument(f"role is one of user, assistant, system, tool, not {role!r:.80}")
+        since = None if since is None else take_instant(since, "since")
+        until = None if until is None else take_instant(until, "until")
+        query = SearchQuery(self._scope_of(user_id), text, limit, session_id, role, since, until, check_cursor(cursor))
         page = await self._gateway.call("search_messages", lambda: self.adapter.search_messages(query))
         message = self._gateway.documents.message
         items = tuple(
@@ -493,8 +506,10 @@ class Persistence:
         """The owner a session made here gets.
 
         Raises:
+            InvalidArgument: ``user_id`` cannot be one.
             ConfigurationError: ``user_id`` is not the one this persistence is bound to.
         """
+        check_optional_id(user_id, "user_id", limit=self._policy.limits.id_bytes)
         if self.user_id is not None and user_id is not None and user_id != self.user_id:
             raise ConfigurationError(
                 f"this persistence is bound to user {self.user_id!r:.80} and cannot act for {user_id!r:.80}; "
@@ -553,7 +568,7 @@ class Persistence:
     def _query(
         self, scope: Scope, conditions: Conditions, *, limit: int, order: Order, cursor: str | None
     ) -> SessionQuery:
-        check_page_limit(limit, self._policy.limits.page)
+        limit = check_page_limit(limit, self._policy.limits.page, default=100)
         return SessionQuery(
             scope=scope,
             limit=limit,
@@ -562,7 +577,7 @@ class Persistence:
             route=conditions.route,
             older_than=conditions.older_than,
             order=check_order(order),
-            cursor=cursor,
+            cursor=check_cursor(cursor),
         )
 
     async def _heads(self, query: SessionQuery) -> SessionPage:

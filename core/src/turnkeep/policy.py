@@ -41,6 +41,8 @@ class Policy:
                 raise InvalidArgument(f"{name} must be a positive number of seconds, not {value!r:.40}")
         if self.data_version is not None and (type(self.data_version) is not int or self.data_version < 1):
             raise InvalidArgument(f"data_version must be a positive int, not {self.data_version!r:.40}")
+        if self.upgrade_data is not None and not callable(self.upgrade_data):
+            raise InvalidArgument(f"upgrade_data must be a function, not {type(self.upgrade_data).__name__}")
         if self.upgrade_data is not None and self.data_version is None:
             raise InvalidArgument("upgrade_data needs a data_version: the version it upgrades to")
 

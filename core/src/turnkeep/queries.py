@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from turnkeep.checks import take_instant
 from turnkeep.errors import InvalidArgument
 from turnkeep.ids import check_optional_id
 from turnkeep.models import check_status
 
 if TYPE_CHECKING:
     from turnkeep.contract import Order, Status
+
+
+_OLDEST = timedelta(days=365_000)
+"""More would reach before the year 1, where no clock can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +35,10 @@ class Conditions:
         check_optional_id(self.route, "route")
         age = self.older_than
         if isinstance(age, datetime):
-            if age.utcoffset() is None:
-                raise InvalidArgument("older_than must be an aware datetime: give it a timezone")
+            object.__setattr__(self, "older_than", take_instant(age, "older_than"))
         elif isinstance(age, timedelta):
-            if age < timedelta(0):
-                raise InvalidArgument("older_than must not be a negative timedelta")
+            if not timedelta(0) <= age <= _OLDEST:
+                raise InvalidArgument(f"older_than must be a timedelta of 0 to {_OLDEST.days} days, not {age!r:.80}")
         elif age is not None:
             raise InvalidArgument(f"older_than must be an aware datetime or a timedelta, not {age!r:.80}")
 
@@ -45,6 +49,17 @@ def check_order(order: object) -> Order:
     Raises:
         InvalidArgument: it is none.
     """
-    if order not in ("activity", "created"):
+    if type(order) is not str or order not in ("activity", "created"):
         raise InvalidArgument(f"order must be 'activity' or 'created', not {order!r:.80}")
     return order
+
+
+def check_cursor(cursor: object) -> str | None:
+    """``cursor`` itself, if it is text or None; whether it is one of ours only the adapter can tell.
+
+    Raises:
+        InvalidArgument: it is neither.
+    """
+    if cursor is not None and type(cursor) is not str:
+        raise InvalidArgument(f"a cursor is the next_cursor of a page, not {cursor!r:.80}")
+    return cursor

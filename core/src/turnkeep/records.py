@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from turnkeep.errors import InvalidArgument
+from turnkeep.judge import session_conflict, session_exists
 from turnkeep.models import UNSET, SessionRecord, SessionState
 from turnkeep.routing import enter_route, enter_step, leave_route, leave_step
 
@@ -68,20 +69,30 @@ def stage_state(draft: Draft, state: SessionState) -> None:
     """Stages a state the application made from a loaded one.
 
     Raises:
+        SessionExists: it was made from none, and there is a session.
+        SessionConflict: the session was committed to since it was loaded.
         InvalidArgument: its history is not an extension of what the draft has.
     """
+    base = draft.base
+    if base is not None and state._token is None:
+        raise session_exists(state.id, "")
+    if base is not None and state._token is not None and state._token != base.head.token:
+        raise session_conflict(state.id, state._token, base.head.token, "")
     known = draft.state.history
-    kept = [message for message in state.history if message.seq is not None or message in draft.appended]
-    if list(state.history[: len(kept)]) != kept or (kept and list(known[-len(kept) :]) != kept):
+    floor = base.head.floor if base is not None else 0
+    shown = [message for message in state.history if message.seq is None or message.seq > floor]
+    kept = [message for message in shown if message.seq is not None or message in draft.appended]
+    if shown[: len(kept)] != kept or (kept and list(known[-len(kept) :]) != kept):
         raise InvalidArgument(
             "the history of this state is not an extension of what is stored; to replace a history use "
             "SessionManager.set_history or clear_history"
         )
-    added = state.history[len(kept) :]
     if state.status != draft.state.status:
         draft.set_status(state.status)
+    elif base is not None and draft.status is None:
+        draft.set_status(state.status, base.head.completed_at)  # as it was, and not made active by the write
     draft.stage(state._with(history=known, user_id=draft.state.user_id, _token=draft.state._token))
-    draft.append(added)
+    draft.append(shown[len(kept) :])
 
 
 def moved(state: SessionState, route: str | Unset | None, step: str | Unset | None, now: datetime) -> SessionState:
@@ -101,9 +112,18 @@ def moved(state: SessionState, route: str | Unset | None, step: str | Unset | No
 def cut(
     history: tuple[Message, ...], limit: int, before: int | None, after: int | None
 ) -> tuple[tuple[Message, ...], bool]:
-    """A page of a history that is at hand, and whether there is more. Messages not stored yet come after all others."""
+    """A page of a history that is at hand, and whether there is more."""
     if after is not None:
-        found = [message for message in history if message.seq is None or message.seq > after]
+        found = [message for message in history if (message.seq or 0) > after]
         return tuple(found[:limit]), len(found) > limit
-    found = [message for message in history if before is None or (message.seq is not None and message.seq < before)]
+    found = [message for message in history if before is None or (message.seq or 0) < before]
     return tuple(found[-limit:]), len(found) > limit
+
+
+def numbered(history: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The history with the numbers that staged messages will have if nobody else commits first."""
+    found: list[Message] = []
+    for message in history:
+        place = (found[-1].seq or 0) + 1 if found else 1
+        found.append(message if message.seq is not None else message._numbered(place, 0, ""))
+    return tuple(found)

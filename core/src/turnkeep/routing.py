@@ -30,9 +30,9 @@ def leave_route(state: SessionState, now: datetime, *, completed: bool = False) 
     return state.replace(current_route=None, current_step=None, route_history=visits)
 
 
-def enter_step(state: SessionState, step_id: str, text: str, now: datetime) -> SessionState:
+def enter_step(state: SessionState, step_id: str, text: str, now: datetime, *, spoken: bool = True) -> SessionState:
     """The conversation is at a step of its route."""
-    return state.replace(current_step=StepRef(step_id, text, now))
+    return state.replace(current_step=StepRef(step_id, text, now, spoken))
 
 
 def leave_step(state: SessionState) -> SessionState:

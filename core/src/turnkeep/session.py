@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from turnkeep.contract import Scope, SessionKey
-from turnkeep.errors import SessionExists, SessionNotLoaded
+from turnkeep.errors import SessionConflict, SessionExists, SessionNotLoaded, StorageError
 from turnkeep.gates import Exclusive
-from turnkeep.gateway import digest_of
+from turnkeep.gateway import AlreadyCommitted, digest_of
 from turnkeep.hooks import SessionView
-from turnkeep.ids import check_commit_id, check_id, check_optional_id, create_session_id, new_id
+from turnkeep.ids import check_commit_id, check_optional_id, create_session_id, new_id
 from turnkeep.inspection import find_problems
 from turnkeep.judge import commit_id_reused
-from turnkeep.messages import Message, unstored
+from turnkeep.messages import Message, take_messages, unstored
 from turnkeep.models import UNSET, SessionState, Unset
+from turnkeep.paging import check_page_limit
 from turnkeep.policy import check_window
 from turnkeep.turn import Draft, Joinable, OpenTurn, joined, merge, refuse_in_turn
 
@@ -59,9 +62,9 @@ class SessionManager:
     ) -> None:
         self._persistence = persistence
         self._gateway = persistence._gateway
-        owner = persistence.owner_of(check_optional_id(user_id, "user_id"))
+        owner = persistence.owner_of(user_id)
         self._scope = Scope(persistence.namespace, owner)
-        self._id = check_optional_id(session_id, "a session id")
+        self._id = self._check_id(session_id)
         self._window = persistence._policy.window if window is UNSET else check_window(window)
         self._snapshot: Snapshot | None = None
         self._draft: Draft | None = None
@@ -112,7 +115,9 @@ class SessionManager:
     def has_more(self) -> bool:
         """Whether there is history before what was loaded; ``earlier()`` fetches it."""
         _ = self.current
-        return self._snapshot is not None and self._snapshot.has_more
+        turn = self._joined()
+        base = self._snapshot if turn is None else turn.draft.base
+        return base is not None and base.has_more
 
     def get_history(self) -> tuple[Message, ...]:
         """The messages that were loaded or added, oldest first.
@@ -164,15 +169,16 @@ class SessionManager:
     async def get_or_create(self, session_id: str | None = None) -> SessionState:
         """Reads the session from the store, or creates it there, and makes it the current one.
 
-        Without an id: the current session, or else a new one. If somebody else creates it at the same moment, theirs is
-        returned. With ``auto_save=False`` a new session is staged. Inside a turn on it: the session as staged.
+        Without an id: the current session, with what is staged on it, or else a new one. With an id it is read anew,
+        and what was staged and not saved is dropped: the way to go on after a ``SessionConflict``. If somebody else
+        creates it at the same moment, theirs is returned. Inside a turn on it: the session as staged.
 
         Raises:
             SessionExists: the id is taken by a session of another owner.
         """
-        wanted = check_id(session_id, "a session id") if session_id is not None else self._id
-        if wanted is None:
-            wanted = create_session_id()
+        wanted = self._check_id(session_id) or self._id or create_session_id()
+        if session_id is None and self._draft is not None:
+            return self.current
         turn = joined(self._gateway.adapter, self._scope, wanted)
         if turn is not None:
             return turn.draft.state
@@ -183,7 +189,9 @@ class SessionManager:
                 draft = self._new_draft(wanted)
                 if self.auto_save:
                     snapshot, draft = await self._create(draft, notices), None
-            self._id, self._snapshot, self._draft, self._stale = wanted, snapshot, draft, False
+            self._id, self._draft, self._stale = wanted, draft, False
+            if snapshot is None or not snapshot.is_behind(self._snapshot):
+                self._snapshot = snapshot  # a turn may have ended while this was being read
             return self.current
 
     async def earlier(self, count: int = 50) -> tuple[Message, ...]:
@@ -194,12 +202,13 @@ class SessionManager:
             if snapshot is None or not snapshot.has_more or (self._draft is not None and self._draft.drop_history):
                 return ()
             known = snapshot.state.history
-            before = known[0].seq if known else snapshot.head.last_seq + 1
-            page = await self._persistence.find_messages_by_session_id(snapshot.state.id, limit=count, before=before)
-            self._snapshot = snapshot.with_history((*page.items, *known))
+            before = (known[0].seq if known else None) or snapshot.head.last_seq + 1
+            limit = check_page_limit(count, self._gateway.policy.limits.page, default=50)
+            found = await self._gateway.earlier(self._key(), before=before, limit=limit)
+            self._snapshot = snapshot.with_history((*found, *known))
             if self._draft is not None:
                 self._draft.rebase(self._snapshot)
-            return page.items
+            return found
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -208,7 +217,7 @@ class SessionManager:
 
         Never conflicts: what others added at the same time stays, in one order for all.
         """
-        message = Message(role, content, **fields)
+        message = Message.of({"role": role, "content": content, **fields})
         turn = self._joined()
         if turn is not None:
             turn.draft.append([message])
@@ -229,7 +238,7 @@ class SessionManager:
             TurnInProgress: called inside a turn on this session.
         """
         self._refuse_in_turn("set_history")
-        fresh = [unstored(Message.of(message)) for message in messages]
+        fresh = [unstored(message) for message in take_messages(messages)]
         await self._edit(lambda draft: draft.set_history(fresh))
 
     async def clear_history(self) -> None:
@@ -247,8 +256,7 @@ class SessionManager:
             return
 
         async def change(draft: Draft) -> None:
-            previous = draft.state.data
-            await self._update_data(draft, previous, merge(previous, changes))
+            await self._update_data(draft, merge(draft.state.data, changes))
 
         await self._edit(change)
 
@@ -256,16 +264,18 @@ class SessionManager:
         """Empties the collected data. Raises as ``set_data``."""
 
         async def change(draft: Draft) -> None:
-            await self._update_data(draft, draft.state.data, {})
+            await self._update_data(draft, {})
 
         await self._edit(change)
 
     async def save(self) -> None:
-        """Commits what is staged, as one commit; does nothing where nothing is.
+        """Commits what is staged, as one commit; does nothing where nothing is, nor inside a turn, which saves itself.
 
         Raises:
             SessionConflict: somebody else committed meanwhile; what was staged stays staged.
         """
+        if self._joined() is not None:
+            return
         async with self._lock as notices:
             if self._draft is not None:
                 await self._commit(self._draft, notices)
@@ -324,6 +334,9 @@ class SessionManager:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _check_id(self, session_id: str | None) -> str | None:
+        return check_optional_id(session_id, "a session id", limit=self._gateway.policy.limits.id_bytes)
+
     def _key(self, session_id: str | None = None) -> SessionKey:
         wanted = session_id if session_id is not None else self._id
         assert wanted is not None
@@ -345,7 +358,15 @@ class SessionManager:
     def _new_draft(self, session_id: str, commit_id: str | None = None) -> Draft:
         owner = self._scope.owner if isinstance(self._scope.owner, str) else None
         state = SessionState(session_id, user_id=owner, data_version=self._persistence._policy.data_version)
-        return Draft(self._key(session_id), None, state, commit_id=commit_id)
+        return self._held(Draft(self._key(session_id), None, state, commit_id=commit_id))
+
+    def _draft_on(self, snapshot: Snapshot, commit_id: str | None = None) -> Draft:
+        return self._held(Draft.on(self._key(), snapshot, commit_id=commit_id))
+
+    def _held(self, draft: Draft) -> Draft:
+        """The draft, held against the schema of the agent whose session this is."""
+        draft.schema = self._schema
+        return draft
 
     async def _create(self, draft: Draft, notices: Notices) -> Snapshot:
         try:
@@ -367,7 +388,7 @@ class SessionManager:
             self._snapshot, self._stale = await self._load(self._id), False
             if self._snapshot is None:
                 return self._new_draft(self._id)
-        return Draft.on(self._key(), self._snapshot)
+        return self._draft_on(self._snapshot)
 
     async def _add_to(self, draft: Draft, message: Message, notices: Notices) -> Message:
         """Adds a message to what is staged, or to a session that it creates."""
@@ -396,6 +417,9 @@ class SessionManager:
 
         seen = None if self._stale else snapshot.head.token
         stored = await self._gateway.append(self._key(), [message], seen=seen, adopt=adopt, notices=notices)
+        assert self._snapshot is not None
+        if self._snapshot.head.token.incarnation != snapshot.head.token.incarnation:
+            self._snapshot = await self._load(self._key().session_id)  # deleted and made anew: another conversation
         return stored[0]
 
     async def _edit(self, change: Callable[[Draft], Awaitable[None] | None]) -> None:
@@ -413,6 +437,11 @@ class SessionManager:
         """Commits a draft, or keeps it staged if this session does not save by itself."""
         if self.auto_save:
             await self._commit(draft, notices)
+        elif draft.origin is not self._draft:
+            raise SessionConflict(
+                f"session {draft.key.session_id!r:.200}: something was staged or saved meanwhile; repeat on top of it",
+                session_id=draft.key.session_id,
+            )
         else:
             self._draft = draft
 
@@ -421,6 +450,9 @@ class SessionManager:
 
     def _adopt(self, snapshot: Snapshot) -> None:
         self._snapshot, self._draft, self._stale = snapshot, None, False
+
+    async def _read_again(self) -> None:
+        self._snapshot, self._draft, self._stale = await self._load(self._key().session_id), None, False
 
     def _forget(self) -> None:
         self._snapshot = self._draft = None
@@ -438,27 +470,24 @@ class SessionManager:
     async def _write_new(self, session_id: str, history: tuple[Message, ...], notices: Notices) -> Snapshot:
         """Writes a session with this history, in as many commits as the limits ask for."""
         snapshot: Snapshot | None = None
-        for portion in self._gateway.portions([message.replace() for message in history]) or [[]]:
-            key = self._key(session_id)
-            draft = self._new_draft(session_id) if snapshot is None else Draft.on(key, snapshot)
-            draft.append(portion)
-            snapshot = await self._gateway.commit(draft, notices=notices)
+        key = self._key(session_id)
+        try:
+            for portion in self._gateway.portions([message.replace() for message in history]) or [[]]:
+                draft = self._new_draft(session_id) if snapshot is None else Draft.on(key, snapshot)
+                draft.append(portion)
+                snapshot = await self._gateway.commit(draft, notices=notices)
+        except BaseException:
+            if snapshot is not None:
+                with suppress(StorageError):  # half a session must not stay; what is raised is why it is half
+                    await asyncio.shield(self._delete(session_id))
+            raise
         assert snapshot is not None
         return snapshot
 
-    async def _update_data(self, draft: Draft, previous: dict[str, Any], data: dict[str, Any]) -> None:
+    async def _update_data(self, draft: Draft, data: dict[str, Any]) -> None:
         """Stages data once the schema and the listeners have agreed to it."""
-        if self._schema is not None:
-            data = self._schema.check_changes(previous, data)
-        plugins = self._gateway.plugins
-        if plugins.listens("before_data_update"):
-            wanted = await plugins.before_data_update(
-                data, previous, SessionView.of(draft.state, self._scope.namespace)
-            )
-            if self._schema is not None:
-                wanted = self._schema.check_changes(data, wanted)
-            data = wanted
         draft.set_data(data)
+        await self._gateway.agree_on_data(draft)
 
 
 class SessionTurn:
@@ -505,9 +534,13 @@ class SessionTurn:
         try:
             if error is None and self._turn.replayed and draft.base is not None:
                 self._session._adopt(draft.base)
-            elif error is None:
+            elif error is None and draft.changed:
                 async with self._session._lock as notices:
-                    await self._session._save(draft, notices)
+                    try:
+                        await self._session._save(draft, notices)
+                    except AlreadyCommitted:
+                        self._turn.replayed = True
+                        await self._session._read_again()
         finally:
             self._turn.drop()
             await self._passage.__aexit__(None, None, None)
@@ -515,12 +548,12 @@ class SessionTurn:
     async def _begin(self, key: SessionKey, commit_id: str) -> Draft:
         session = self._session
         if session._draft is not None:
-            return session._draft.copy()
+            return session._draft.copy(commit_id)
         snapshot = await session._load(key.session_id, self._commit_id)
         if snapshot is None:
             draft = session._new_draft(key.session_id, commit_id)
         else:
-            draft = Draft.on(key, snapshot, commit_id=commit_id)
+            draft = session._draft_on(snapshot, commit_id)
         draft.digest = digest_of(["turn", key.session_id])
         if snapshot is not None and snapshot.replay is not None and snapshot.replay.digest != draft.digest:
             raise commit_id_reused(commit_id, session._gateway.adapter.name)

@@ -36,6 +36,13 @@ class Snapshot:
             return (self.state.history[0].seq or 0) > self.head.floor + 1
         return self.head.last_seq > self.head.floor
 
+    def is_behind(self, other: Snapshot | None) -> bool:
+        """Whether the other one is a later version of the same life of the same session."""
+        if other is None or other.state.id != self.state.id:
+            return False
+        mine, theirs = self.head.token, other.head.token
+        return mine.incarnation == theirs.incarnation and mine.version < theirs.version
+
     def with_history(self, history: tuple[Message, ...]) -> Snapshot:
         """The same version with more or less of its history at hand."""
         return replace(self, state=self.state._with(history=history))

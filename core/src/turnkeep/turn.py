@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from turnkeep.agent.reply import Reply
+    from turnkeep.agent.schema import Schema
     from turnkeep.contract import Committed, NewMessage, Scope, Status, Unchanged
     from turnkeep.documents import Documents
     from turnkeep.policy import Policy
@@ -55,6 +57,15 @@ class Draft:
         base: what was read; None for a session that this draft creates.
         state: the state to begin with; with a base, the base's.
         commit_id: made here when none is given.
+
+    Attributes:
+        origin: the staged draft that this one was copied from.
+        replies: of the turns staged in it, by commit id, each with the digest of its request.
+        sealed: it is being committed; nothing more can be staged.
+        schema: what its data is held against.
+        attempt: how often the change was tried.
+        agreed: the data's text that listeners have agreed to.
+        filtered: those of the appended messages that listeners have seen.
     """
 
     def __init__(
@@ -65,8 +76,14 @@ class Draft:
         self.state = state
         self.commit_id = commit_id or new_id()
         self.digest = "-"
-        self.reply: str | None = None
+        self.origin: Draft | None = None
+        self.replies: dict[str, tuple[str, Reply]] = {}
         self.sealed = False
+        self.schema: Schema | None = None
+        self.attempt = 1
+        self.agreed = state._data
+        self.filtered: list[Message] = []
+        self._first = state
         self._written = ("", "")
         self.appended: list[Message] = []
         self.drop_history = False
@@ -78,11 +95,23 @@ class Draft:
         """A draft on top of what was read."""
         return cls(key, base, base.state, commit_id=commit_id)
 
-    def copy(self) -> Draft:
-        """A draft with the same changes staged, to stage more on without touching this one."""
+    def copy(self, commit_id: str | None = None) -> Draft:
+        """A draft with the same changes staged, to stage more on without touching this one.
+
+        It is another commit: if this one was sent and its outcome is not known, the two must not be taken for one.
+        """
         twin = object.__new__(Draft)
-        twin.__dict__ |= self.__dict__ | {"appended": list(self.appended)}
+        twin.__dict__ |= self.__dict__ | {"appended": list(self.appended), "commit_id": commit_id or new_id()}
+        twin.origin = self
+        twin.replies = dict(self.replies)
         return twin
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to commit."""
+        untouched = self._first if self.base is None else self.base.state
+        staged = self.appended or self.drop_history or self.status is not None
+        return bool(staged) or self.state is not untouched
 
     def rebase(self, base: Snapshot) -> None:
         """Puts the same version with more history at hand under what is staged."""
@@ -92,18 +121,15 @@ class Draft:
     def append(self, messages: Iterable[Message]) -> None:
         """Stages messages at the end of the history."""
         added = tuple(messages)
-        for message in added:
-            if message.seq is not None:
-                raise InvalidArgument(
-                    f"message {message.id!r:.80} is stored already; use message.replace() for a new one"
-                )
+        refuse_stored(added)
         self.appended.extend(added)
         self._stage(history=(*self.state.history, *added))
 
     def exchange_appended(self, index: int, message: Message) -> None:
-        """Puts another message in place of an appended one."""
-        if message is self.appended[index]:
-            return
+        """Puts another message in place of an appended one; the document of a reply stays in its place."""
+        reply = self.appended[index]._row.reply
+        if reply is not None:
+            message = message._answering(reply)
         kept = self.state.history[: len(self.state.history) - len(self.appended)]
         self.appended[index] = message
         self._stage(history=(*kept, *self.appended))
@@ -115,8 +141,23 @@ class Draft:
         self._stage(history=tuple(self.appended))
 
     def set_data(self, data: Mapping[str, Any]) -> None:
-        """Stages collected data in place of what there was."""
+        """Stages collected data in place of what there was.
+
+        Raises:
+            InvalidData: it does not fit the schema.
+        """
+        if self.schema is not None:
+            data = self.schema.check_changes(self.state.data, data)
         self._stage(_data=codec.encode(dict(data), what="data"))
+
+    def agree(self) -> None:
+        """Notes that listeners need not be asked about the data as it is."""
+        self.agreed = self.state._data
+
+    def settle_status(self) -> None:
+        """Makes a session that had ended active again, unless its status is being set."""
+        if self.status is None and self.state.status != "active":
+            self._stage(status="active")
 
     def set_status(self, status: Status, completed_at: datetime | None = None) -> None:
         """Stages a status."""
@@ -145,7 +186,8 @@ class Draft:
         """Stages what a listener made of this draft's view: other messages, other data."""
         kept = self.state.history[: len(self.state.history) - len(self.appended)]
         if view.messages != tuple(self.appended):
-            self.appended = list(view.messages)
+            refuse_stored(view.messages)
+            self.appended = answered(view.messages, self.appended)
             self._stage(history=(*kept, *self.appended))
         if view.data is not None:
             self.set_data(view.data)
@@ -204,7 +246,7 @@ class Draft:
             expires_at=result.expires_at,
         )
         first = result.first_seq or 0
-        numbered = [message._numbered(first + index, self.commit_id) for index, message in enumerate(self.appended)]
+        numbered = [message._numbered(first, index, self.commit_id) for index, message in enumerate(self.appended)]
         known = self.state.history[: len(self.state.history) - len(numbered)]
         state = self.state._with(
             history=(*known, *numbered),
@@ -214,6 +256,33 @@ class Draft:
         )
         data_text, state_text = self._written
         return Snapshot(state=state, head=head, stored_data=data_text, stored_state=state_text)
+
+
+def answered(messages: Iterable[Message], before: Iterable[Message]) -> list[Message]:
+    """The messages, of which one carries the document of the reply that one of ``before`` carried.
+
+    The one with the same id, or else the last of the assistant's, or else the last.
+    """
+    found = list(messages)
+    old = next((message for message in before if message._row.reply is not None), None)
+    if old is None or old._row.reply is None or not found or any(message._row.reply is not None for message in found):
+        return found
+    same = [index for index, message in enumerate(found) if message.id == old.id]
+    spoken = [index for index, message in enumerate(found) if message.role == "assistant"]
+    place = (same or spoken or [len(found) - 1])[-1]
+    found[place] = found[place]._answering(old._row.reply)
+    return found
+
+
+def refuse_stored(messages: Iterable[Message]) -> None:
+    """Refuses messages that are in a history already.
+
+    Raises:
+        InvalidArgument: one of them is.
+    """
+    for message in messages:
+        if message.seq is not None:
+            raise InvalidArgument(f"message {message.id!r:.80} is stored already; use message.replace() for a new one")
 
 
 class OpenTurn:
@@ -244,7 +313,7 @@ class OpenTurn:
     def add_message(self, role: Any, content: str, **fields: Any) -> Message:
         """Stages a message; takes the fields of ``Message``. It is numbered when the turn is committed."""
         self._check_open()
-        message = Message(role, content, **fields)
+        message = Message.of({"role": role, "content": content, **fields})
         self.draft.append([message])
         return message
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 _MASKED = "***"
+_LONGEST = timedelta(days=36_525)
 
 T = TypeVar("T")
 
@@ -171,6 +172,6 @@ def duration(value: float | timedelta, what: str) -> timedelta:
             raise InvalidArgument(f"{what} is not a usable duration: {value!r:.40}") from None
     else:
         raise InvalidArgument(f"{what} must be seconds or a timedelta, not {value!r:.40}")
-    if found <= timedelta(0):
-        raise InvalidArgument(f"{what} must be positive (None means for ever), not {value!r:.40}")
+    if not timedelta(0) < found <= _LONGEST:
+        raise InvalidArgument(f"{what} must be positive and at most 100 years (None means for ever), not {value!r:.40}")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -15,8 +15,8 @@ from turnkeep.agent.run import Run
 from turnkeep.agent.stream import ReplyStream
 from turnkeep.agent.tools import as_tools
 from turnkeep.connecting import build
-from turnkeep.errors import ConfigurationError, InvalidArgument, SessionConflict, SessionNotLoaded
-from turnkeep.gateway import back_off, digest_of
+from turnkeep.errors import ConfigurationError, InvalidArgument, SessionConflict, SessionExists, SessionNotLoaded
+from turnkeep.gateway import AlreadyCommitted, back_off, digest_of
 from turnkeep.hooks import SessionView
 from turnkeep.ids import check_commit_id, check_id, create_session_id, new_id
 from turnkeep.judge import commit_id_reused
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from turnkeep.agent.tools import Tool
     from turnkeep.contract import StorageAdapter
     from turnkeep.hooks import Hooks
+    from turnkeep.models import SessionState
     from turnkeep.providers.base import Provider
 
     Emit = Callable[[str | None], Awaitable[None]]
@@ -40,6 +41,12 @@ ATTEMPTS = 3
 """How often a turn is run when others commit to its session meanwhile, with ``on_conflict="retry"``."""
 
 _log = logging.getLogger("turnkeep.agent")
+
+
+class _Lost(Exception):
+    def __init__(self, conflict: SessionConflict) -> None:
+        super().__init__(str(conflict))
+        self.conflict = conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,8 @@ class Agent:
         self._tools = as_tools(tools, f"agent {name!r}")
         self._initial_context = _copied(context)
         self._owns_persistence = not isinstance(persistence, Persistence)
-        self._persistence = persistence if isinstance(persistence, Persistence) else build(persistence or "memory://")
+        store = "memory://" if persistence is None else persistence
+        self._persistence = store if isinstance(store, Persistence) else build(store)
         self._plugins = self._persistence._gateway.plugins.extended(plugins, hooks=hooks)
         if self._plugins.payload_filter is not self._persistence._gateway.plugins.payload_filter:
             raise ConfigurationError("a payload filter belongs to the store: give it to turnkeep.connect(plugins=…)")
@@ -192,9 +200,12 @@ class Agent:
         previous = self._context
         self._context = {**previous, **copy.deepcopy(changes)}
         if self._plugins.listens("on_context_update") and self._context != previous:
-            session = self.session
-            view = SessionView.of(session.current, session._scope.namespace)
-            await self._plugins.on_context_update(copy.deepcopy(self._context), copy.deepcopy(previous), view)
+            session = self._manager_for(None, None)
+            loaded = session._snapshot
+            state = session._new_draft(session._key().session_id).state if loaded is None else loaded.state
+            view = SessionView(state.id, state.user_id, session._scope.namespace, None if loaded is None else state)
+            told = [self._named(copy.deepcopy(context), state) for context in (self._context, previous)]
+            await self._plugins.on_context_update(told[0], told[1], view)
         return self.context
 
     async def respond(
@@ -301,51 +312,63 @@ class Agent:
         async with gateway.gates.enter(key, commit_id, wait=self._on_conflict == "retry"):
             for attempt in range(1, ATTEMPTS + 1):
                 turn = await self._begin(manager, request, commit_id)
+                turn.draft.attempt = attempt
                 if turn.replayed:
-                    return self._replayed(manager, turn.draft)
-                run = Run(self, self._plugins, turn, request.emit)
+                    return await self._replayed(manager, turn, request)
+                run = Run(self, gateway, turn, request.emit)
                 try:
                     return await self._take(manager, turn, run, request)
-                except SessionConflict as conflict:
-                    conflict.reply = conflict.reply or run.reply
-                    await gateway.conflicted(conflict, turn.draft, attempt)
-                    if not self._may_repeat(run, request, attempt):
-                        raise
+                except AlreadyCommitted:
+                    continue  # by another process that was given the same commit id: its reply is the reply
+                except _Lost as lost:
+                    lost.conflict.reply = run.reply
+                    spoken = request.emit is not None and run.spoken
+                    if self._on_conflict == "raise" or attempt == ATTEMPTS or spoken or not run.repeatable:
+                        raise lost.conflict from None
                 await back_off(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _may_repeat(self, run: Run, request: _Request, attempt: int) -> bool:
-        spoken = request.emit is not None and run.reply is not None
-        return self._on_conflict == "retry" and attempt < ATTEMPTS and run.repeatable and not spoken
-
     async def _begin(self, manager: SessionManager, request: _Request, commit_id: str) -> OpenTurn:
         """An open turn on what is staged already, on what the store has, or on a new session."""
-        store = manager._gateway.adapter
+        store, digest = manager._gateway.adapter, request.digest
         if manager._draft is not None:
-            return OpenTurn(store, manager._draft.copy(), agent=self)
+            draft = manager._draft.copy(commit_id)
+            draft.digest = digest
+            return OpenTurn(store, draft, agent=self, replayed=commit_id in draft.replies)
         key = manager._key()
-        snapshot = await manager._load(key.session_id, request.commit_id)
-        if snapshot is None:
-            draft = manager._new_draft(key.session_id, commit_id)
-        else:
-            draft = Draft.on(key, snapshot, commit_id=commit_id)
-        if request.commit_id is not None:
-            draft.digest = request.digest
+        snapshot = await manager._load(key.session_id, commit_id)
+        draft = (
+            manager._new_draft(key.session_id, commit_id)
+            if snapshot is None
+            else manager._draft_on(snapshot, commit_id)
+        )
+        draft.digest = digest
         replay = snapshot.replay if snapshot is not None else None
-        if replay is not None and replay.digest != draft.digest:
+        if replay is not None and replay.digest != digest:
             raise commit_id_reused(commit_id, store.name)
         return OpenTurn(store, draft, agent=self, replayed=replay is not None)
 
-    def _replayed(self, manager: SessionManager, draft: Draft) -> Reply:
-        """The reply of a turn that had taken effect before."""
-        assert draft.base is not None
-        assert draft.base.replay is not None
-        manager._adopt(draft.base)
-        documents, session_id = manager._gateway.documents, draft.key.session_id
-        messages = [documents.message(session_id, row) for row in draft.base.replay.messages]
-        if not messages:
-            raise commit_id_reused(draft.commit_id, manager._gateway.adapter.name, reply_gone=True)
-        return Reply.rebuilt(session_id, draft.commit_id, messages)
+    async def _replayed(self, manager: SessionManager, turn: OpenTurn, request: _Request) -> Reply:
+        """The reply of a turn that had taken effect before, or is staged already."""
+        draft, session_id = turn.draft, turn.draft.key.session_id
+        if draft.commit_id in draft.replies:
+            digest, first = draft.replies[draft.commit_id]
+            if digest != draft.digest:
+                raise commit_id_reused(draft.commit_id, manager._gateway.adapter.name)
+            reply = replace(first, replayed=True)
+        else:
+            assert draft.base is not None
+            assert draft.base.replay is not None
+            manager._adopt(draft.base)
+            messages = [manager._gateway.documents.message(session_id, row) for row in draft.base.replay.messages]
+            if not messages:
+                raise commit_id_reused(draft.commit_id, manager._gateway.adapter.name, reply_gone=True)
+            reply = Reply.rebuilt(session_id, draft.commit_id, messages)
+        if self._plugins.listens("after_respond"):
+            context = {**_copied(self._initial_context), **_copied(request.context)}
+            view = SessionView.of(draft.state, manager._scope.namespace)
+            await self._plugins.after_respond(reply, self._named(context, draft.state), view)
+        return reply
 
     async def _take(self, manager: SessionManager, turn: OpenTurn, run: Run, request: _Request) -> Reply:
         """Runs an open turn and makes it durable, or stages it where the session does not save by itself."""
@@ -356,7 +379,8 @@ class Agent:
             if plugins.listens("on_context_update") and turn.context != began_with:
                 view = SessionView.of(turn.draft.state, namespace)
                 await plugins.on_context_update(copy.deepcopy(turn.context), began_with, view)
-            await manager._save(turn.draft)
+            turn.draft.replies[turn.draft.commit_id] = (turn.draft.digest, reply)
+            await self._save(manager, turn.draft)
         if manager is self._session:
             self._context |= turn.kept_context
         view = SessionView.of(manager.current, namespace)
@@ -370,14 +394,33 @@ class Agent:
         await tell(notices)
         return reply
 
+    async def _save(self, manager: SessionManager, draft: Draft) -> None:
+        """Commits or stages the turn; only what is lost here counts as the turn's own conflict."""
+        try:
+            await manager._save(draft)
+        except SessionConflict as conflict:
+            raise _Lost(conflict) from conflict
+        except SessionExists as exists:
+            # Somebody else began the session meanwhile: that is a conflict, unless the id is another owner's.
+            if await manager._load(draft.key.session_id) is None:
+                raise
+            conflict = SessionConflict(
+                f"session {draft.key.session_id!r:.200} was begun by somebody else meanwhile; nothing was written",
+                session_id=draft.key.session_id,
+            )
+            raise _Lost(conflict) from exists
+
+    @staticmethod
+    def _named(context: dict[str, Any], state: SessionState) -> dict[str, Any]:
+        context.setdefault("session_id", state.id)
+        context.setdefault("user_id", state.user_id)
+        return context
+
     async def _begin_context(self, turn: OpenTurn, request: _Request, namespace: str) -> dict[str, Any]:
         """Makes the turn's context, and returns what it is before anything in the turn changes it."""
         state = turn.draft.state
         base = self._context if self._is_own(turn) else self._initial_context
-        context = {**_copied(base), **_copied(request.context)}
-        context.setdefault("session_id", state.id)
-        context.setdefault("user_id", state.user_id)
-        turn.context = context
+        turn.context = context = self._named({**_copied(base), **_copied(request.context)}, state)
         if self._plugins.listens("before_respond"):
             turn.context = await self._plugins.before_respond(context, SessionView.of(state, namespace))
         # Only an observer needs to know later what it was.

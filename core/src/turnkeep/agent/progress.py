@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -57,6 +57,9 @@ class Progress:
         self._set_data = set_data
         self._offload = offload
         self.moves = Moves()
+        self.after_the_word = False  # the assistant has spoken: what is arrived at now it has not spoken for
+        self._lost = False  # a stored pointer to a step was of no use
+        self._chained = False  # on a route that on_complete led to, after the assistant has spoken
 
     @property
     def _draft(self) -> Draft:
@@ -87,7 +90,20 @@ class Progress:
             self._draft.stage(leave_route(state, _now()))
         elif state.current_step is not None and self.step is None:
             _log.warning("session %r was at step %r, which its route does not have", state.id, state.current_step.id)
+            self._lost = True
             self._draft.stage(leave_step(state))
+
+    @property
+    def spoken_for(self) -> Step | None:
+        """The step that the assistant has spoken for: what the user says answers it."""
+        current = self._draft.state.current_step
+        return self.step if current is not None and current.spoken else None
+
+    def speak(self) -> None:
+        """Notes that the assistant has spoken for the current step."""
+        current = self._draft.state.current_step
+        if current is not None and not current.spoken:
+            self._draft.stage(self._draft.state.replace(current_step=replace(current, spoken=True)))
 
     async def prepare(self) -> None:
         """Lets the current step prepare itself for the provider's call."""
@@ -100,26 +116,30 @@ class Progress:
         current = self.route
         return tuple(
             [
-                self._info(route)
+                await self.info(route)
                 for route in self._routes
                 if route is current or not callable(route.when) or await self._holds(route.when)
             ]
         )
 
-    def _info(self, route: Route) -> RouteInfo:
+    async def info(self, route: Route) -> RouteInfo:
+        """A route as a provider sees it: what is skipped or done already is left out."""
         state = self._draft.state
         completed = has_completed(state, route.id)
-        lacking = missing(route.collects, state.data)
-        if completed and route is not self.route:
-            lacking = route.collects  # entering it again begins it anew
-        ahead = [step for step in route.steps if not step.collect or set(step.collect) & set(lacking)]
+        # Entering a completed route begins it anew.
+        data = {} if completed and route is not self.route else state.data
+        ahead = [
+            step
+            for step in route.steps
+            if (not step.collect or missing(step.collect, data)) and not await self._is_skipped(step)
+        ]
         return RouteInfo(
             id=route.id,
             title=route.title,
             when=route.when if isinstance(route.when, str) else None,
             required_fields=route.required_fields,
             steps=tuple(step_info(step) for step in ahead),
-            missing=lacking,
+            missing=tuple(dict.fromkeys(name for step in ahead for name in missing(step.collect, data))),
             completed=completed,
         )
 
@@ -141,29 +161,38 @@ class Progress:
         seen: set[str] = set()
         while (route := self.route) is not None and route.id not in seen:
             seen.add(route.id)
-            await self._walk(route, spoken_for)
-            if not self._is_complete(route):
+            under_way = await self._walk(route, spoken_for)
+            if not self._is_complete(route, under_way=under_way):
                 return
             await self._complete(route)
 
-    async def _walk(self, route: Route, spoken_for: Step | None) -> None:
+    async def _walk(self, route: Route, spoken_for: Step | None) -> bool:
+        """Goes to the next step that is not done; False where there is none."""
         at = self.step
         entered_now = any(entered.id == route.id for entered in self.moves.entered)
-        if at is not None or entered_now:
+        walked = at is not None or entered_now
+        if walked:
             for step in route.steps[route.steps.index(at) if at is not None else 0 :]:
                 if not await self._applies(step):
                     continue
                 if step is not self.step:
-                    self._draft.stage(enter_step(self._draft.state, step.id, step.text, _now()))
+                    self._go_to(step)
                 if not self._is_done(step, spoken_for):
-                    return
+                    return True
                 await self._finish(route, step)
             self._draft.stage(leave_step(self._draft.state))
         # Steps that did not apply when they were passed may by now; those that were done are not done again.
         for step in route.steps:
-            if missing(step.collect, self._draft.state.data) and await self._applies(step):
-                self._draft.stage(enter_step(self._draft.state, step.id, step.text, _now()))
-                return
+            open_still = missing(step.collect, self._draft.state.data) if step.collect else self._lost
+            if open_still and await self._applies(step):
+                self._lost = False
+                self._go_to(step)
+                return True
+        return not walked
+
+    def _go_to(self, step: Step) -> None:
+        state = enter_step(self._draft.state, step.id, step.text, _now(), spoken=not self._chained)
+        self._draft.stage(state)
 
     def _is_done(self, step: Step, spoken_for: Step | None) -> bool:
         if not step.collect:
@@ -178,16 +207,17 @@ class Progress:
                 await self._set_data(merge(self._draft.state.data, cast("dict[str, Any]", result)))
 
     async def _applies(self, step: Step) -> bool:
-        if missing(step.requires, self._draft.state.data):
-            return False
-        if step.skip_if is not None and await self._holds(step.skip_if):
-            return False
-        return not callable(step.when) or await self._holds(step.when)
+        return not missing(step.requires, self._draft.state.data) and not await self._is_skipped(step)
 
-    def _is_complete(self, route: Route) -> bool:
+    async def _is_skipped(self, step: Step) -> bool:
+        if step.skip_if is not None and await self._holds(step.skip_if):
+            return True
+        return callable(step.when) and not await self._holds(step.when)
+
+    def _is_complete(self, route: Route, *, under_way: bool) -> bool:
         if route.required_fields:
             return not missing(route.required_fields, self._draft.state.data)
-        return bool(route.steps) and self._draft.state.current_step is None
+        return bool(route.steps) and not under_way
 
     async def _complete(self, route: Route) -> None:
         current = self._draft.state.current_route
@@ -203,6 +233,7 @@ class Progress:
         if found is None:
             _log.warning("on_complete of route %r names no route: %r", route.id, following)
             return
+        self._chained = self.after_the_word
         await self.enter(found)
 
     async def _holds(self, condition: Callable[..., Any]) -> bool:

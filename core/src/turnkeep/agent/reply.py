@@ -66,19 +66,19 @@ class Reply:
 
     @classmethod
     def rebuilt(cls, session_id: str, commit_id: str, messages: Sequence[Message]) -> Reply:
-        """The reply of a commit, from the messages it stored; the last one carries the document.
+        """The reply of a commit, from the messages it stored, one of which carries the document.
 
         Raises:
             CorruptRecord: it does not.
         """
-        last = messages[-1]
-        document = last._row.reply
+        answers = [message for message in messages if message._row.reply is not None]
+        document = answers[-1]._row.reply if answers else None
         if document is None:
             raise CorruptRecord(f"commit {commit_id!r:.80} of session {session_id!r:.200} carries no reply")
         found = cast("dict[str, Any]", codec.decode(document, what="reply"))
         try:
             return cls(
-                message=last.content,
+                message=answers[-1].content,
                 session_id=session_id,
                 is_route_complete=found["complete"],
                 tool_calls=tuple(call for message in messages for call in message.tool_calls),

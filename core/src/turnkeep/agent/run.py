@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+from collections.abc import AsyncGenerator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnkeep import codec
 from turnkeep._callbacks import run
@@ -15,7 +16,7 @@ from turnkeep.agent.reply import Reply
 from turnkeep.agent.tools import ToolInvocation
 from turnkeep.errors import InvalidArgument, ProviderError, TurnkeepError
 from turnkeep.hooks import SessionView
-from turnkeep.messages import Message
+from turnkeep.messages import Message, ToolCall
 from turnkeep.providers.base import ProviderReply, ProviderRequest
 from turnkeep.turn import merge
 
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from turnkeep.agent.reply import StoppedReason
     from turnkeep.agent.routes import Route, Step
     from turnkeep.agent.tools import Tool
-    from turnkeep.messages import ToolCall
-    from turnkeep.plugins import Plugins
+    from turnkeep.gateway import Gateway
     from turnkeep.turn import Draft, OpenTurn
 
     Emit = Callable[[str | None], Awaitable[None]]
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 TOOL_ROUNDS = 8
 """How often the provider may ask for tools in one turn."""
+
+WORDLESS_ROUNDS = 8
+"""How often it may choose a route or collect data without saying anything."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger("turnkeep.agent")
 
@@ -45,16 +50,21 @@ class Run:
     Attributes:
         reply: what the turn gives back; None until it is known.
         called: the tools that ran.
+        spoken: a piece of text was given out already.
     """
 
-    def __init__(self, agent: Agent, plugins: Plugins, turn: OpenTurn, emit: Emit | None) -> None:
+    def __init__(self, agent: Agent, gateway: Gateway, turn: OpenTurn, emit: Emit | None) -> None:
         self._agent = agent
-        self._plugins = plugins
+        self._gateway = gateway
+        self._plugins = plugins = gateway.plugins
         self._turn = turn
         self._emit = emit
         self._usage: dict[str, int] = {}
         self._tool_calls: list[ToolCall] = []
         self._refused = False
+        self._answered: Step | None = None
+        self._offered: set[str] = set()
+        self.spoken = False
         self.reply: Reply | None = None
         self.called: list[Tool] = []
         self.progress = Progress(agent._routes, turn, self._set_data, plugins.offload)
@@ -73,12 +83,13 @@ class Run:
         progress = self.progress
         progress.drop_unknown_pointers()
         self._stage("user", text, metadata=metadata)
-        spoken_for = progress.step
+        self._answered = progress.spoken_for
         await progress.prepare()
-        answer = await self._converse(spoken_for)
-        await progress.advance(spoken_for=spoken_for)
+        answer = await self._converse()
+        progress.after_the_word = True
+        progress.speak()
+        await progress.advance(spoken_for=self._answered)
         self._draft.stage(self._draft.state.replace(agent_name=self._agent.name))
-        self._stage("assistant", answer.text)
         self.reply = Reply(
             message=answer.text,
             session_id=self._draft.state.id,
@@ -89,24 +100,30 @@ class Run:
             usage=self._usage,
             commit_id=self._draft.commit_id,
         )
-        self._draft.reply = self.reply.document()
+        self._draft.append([self._message("assistant", answer.text)._answering(self.reply.document())])
         return self.reply
 
-    async def _converse(self, spoken_for: Step | None) -> ProviderReply:
+    async def _converse(self) -> ProviderReply:
         """The provider's last answer; its data and route are staged, the tools it asked for have run."""
-        rounds = 0
+        tool_rounds = wordless = 0
         progress = self.progress
         while True:
-            answer = await self._ask(spoken_for)
+            answer = await self._ask()
             before = progress.route
-            entered = await self._take_route(answer)
-            await self._take_data(answer, before)
-            if answer.tool_calls and rounds < TOOL_ROUNDS:
-                rounds += 1
+            moved = await self._take_route(answer)
+            moved = await self._take_data(answer, before) or moved
+            if answer.tool_calls and tool_rounds < TOOL_ROUNDS:
+                tool_rounds += 1
                 await self._use_tools(answer)
-            elif entered and not answer.text and not answer.tool_calls:
-                # Only a route was chosen: what there is to say about it is asked for now that it is prepared.
-                await progress.advance(spoken_for=None)
+            elif moved and not answer.text and not answer.tool_calls:
+                # It moved the conversation without a word: it is asked what there is to say where that has led.
+                wordless += 1
+                if wordless > WORDLESS_ROUNDS:
+                    raise ProviderError(
+                        f"provider {self._agent.provider.name} goes on and on without a word to the user"
+                    )
+                await progress.advance(spoken_for=self._answered)
+                self._answered = None
                 await progress.prepare()
             else:
                 return answer
@@ -120,8 +137,8 @@ class Run:
 
     # -- the provider ----------------------------------------------------------------------------------------------
 
-    async def _ask(self, spoken_for: Step | None) -> ProviderReply:
-        request = await self._request(spoken_for)
+    async def _ask(self) -> ProviderReply:
+        request = await self._request()
         provider = self._agent.provider
         try:
             if self._emit is None:
@@ -132,10 +149,7 @@ class Run:
             raise
         except Exception as error:
             raise ProviderError(f"provider {provider.name} failed: {type(error).__name__}: {error}") from error
-        if not isinstance(reply, ProviderReply):
-            raise ProviderError(
-                f"provider {provider.name} returned {type(reply).__name__}, where a ProviderReply was expected"
-            )
+        reply = checked(reply, provider.name)
         for name, count in reply.usage.items():
             self._usage[name] = self._usage.get(name, 0) + count
         return reply
@@ -143,29 +157,40 @@ class Run:
     async def _stream(self, request: ProviderRequest, emit: Emit) -> ProviderReply | None:
         await emit(None)
         reply: ProviderReply | None = None
-        async for piece in self._agent.provider.stream(request):
-            if isinstance(piece, str):
-                await emit(piece)
-            else:
-                reply = piece
+        pieces = self._agent.provider.stream(request)
+        try:
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    self.spoken = self.spoken or bool(piece)
+                    await emit(piece)
+                else:
+                    reply = piece
+        finally:
+            # Left early, a generator would hold its connection until it is collected.
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
         return reply
 
-    async def _request(self, spoken_for: Step | None) -> ProviderRequest:
+    async def _request(self) -> ProviderRequest:
         state = self._draft.state
         history = paired(state.history)
         if self._plugins.listens("before_provider_call"):
             history = tuple(await self._plugins.before_provider_call(history, self._view()))
         infos = await self.progress.infos()
+        self._offered = {info.id for info in infos}
         route = self.progress.route
         info = next((info for info in infos if route is not None and info.id == route.id), None)
         wanted = [info] if info is not None else infos
-        schema, data = self._agent._schema, state.data
+        schema, data, answered = self._agent._schema, state.data, self._answered
+        done = self.progress.moves.completed
+        completed = self._agent._routes.get(done[-1].id) if done else None
         return ProviderRequest(
             instructions=self._agent.instructions,
             history=history,
             routes=infos,
             route=info,
-            step=None if spoken_for is None or spoken_for is not self.progress.step else step_info(spoken_for),
+            step=step_info(answered) if answered is not None and answered is self.progress.step else None,
+            completed=None if completed is None else await self.progress.info(completed),
             fields=self._agent._json_schema(dict.fromkeys(name for item in wanted for name in item.missing)),
             data=data,
             tools=tuple(tool.spec for tool in self._tools().values()),
@@ -176,10 +201,10 @@ class Run:
 
     # -- data and routes -------------------------------------------------------------------------------------------
 
-    async def _take_data(self, answer: ProviderReply, before: Route | None) -> None:
-        """Stages the fields the provider collected, noted under the route that asks for them."""
+    async def _take_data(self, answer: ProviderReply, before: Route | None) -> bool:
+        """Stages the fields the provider collected, noted under the route that asks for them; False where none fits."""
         if not answer.data:
-            return
+            return False
         found = dict(answer.data)
         schema = self._agent._schema
         if schema is not None:
@@ -188,33 +213,27 @@ class Run:
                 self._refused = True
                 _log.warning("session %r: dropped what does not fit: %s", self._draft.state.id, sorted(problems))
         if not found:
-            return
+            return False
         await self._set_data(merge(self._draft.state.data, found))
         state, now = self._draft.state, self.progress.route
         by = {name: now if now is not None and name in now.collects else before or now for name in found}
         noted = {name: route.id for name, route in by.items() if route is not None}
         if noted:
             self._draft.stage(state.replace(collected_by=state.collected_by | noted))
+        return True
 
     async def _set_data(self, data: dict[str, Any]) -> None:
         """Stages data once the schema and the listeners have agreed to it."""
-        previous = self._draft.state.data
-        schema = self._agent._schema
-        if schema is not None:
-            data = schema.check_changes(previous, data)
-        if self._plugins.listens("before_data_update") and data != previous:
-            wanted = await self._plugins.before_data_update(data, previous, self._view())
-            data = schema.check_changes(data, wanted) if schema is not None else wanted
-        if data != previous:
-            self._draft.set_data(data)
+        self._draft.set_data(data)
+        await self._gateway.agree_on_data(self._draft)
 
     async def _take_route(self, answer: ProviderReply) -> bool:
         """Enters the route the provider chose; False where it chose none, or the one the conversation is on."""
         if answer.route is None:
             return False
         chosen = self._agent._routes.get(answer.route)
-        if chosen is None:
-            _log.warning("provider %s chose a route that is not there: %r", self._agent.provider.name, answer.route)
+        if chosen is None or chosen.id not in self._offered:
+            _log.warning("provider %s chose a route that was not offered: %r", self._agent.provider.name, answer.route)
             return False
         if chosen is self.progress.route:
             return False
@@ -265,14 +284,43 @@ class Run:
             _log.warning("tool %s failed: %s", call.name, type(error).__name__, exc_info=error)
             return f"{type(error).__name__}: {error}"[:2000], True
 
-    def _stage(self, role: Any, content: str, **fields: Any) -> None:
+    def _message(self, role: Any, content: str, **fields: Any) -> Message:
         state = self._draft.state
         route = state.current_route.id if state.current_route else None
         step = state.current_step.id if state.current_step else None
-        self._draft.append([Message(role, content, route=route, step=step, **fields)])
+        return Message(role, content, route=route, step=step, **fields)
+
+    def _stage(self, role: Any, content: str, **fields: Any) -> None:
+        self._draft.append([self._message(role, content, **fields)])
 
     def _view(self) -> Any:
         return SessionView.of(self._draft.state, self._draft.key.scope.namespace)
+
+
+def checked(reply: object, provider: str) -> ProviderReply:
+    """The reply itself, if it is made of what a reply is made of; what a model's SDK likes to leave out is filled in.
+
+    Raises:
+        ProviderError: it is not.
+    """
+    if not isinstance(reply, ProviderReply):
+        raise ProviderError(f"provider {provider} returned {type(reply).__name__}, where a ProviderReply was expected")
+    try:
+        return ProviderReply(
+            text=_as(str, reply.text or ""),
+            route=None if reply.route is None else _as(str, reply.route),
+            data=dict(reply.data or {}),
+            tool_calls=tuple(ToolCall.of(call) for call in reply.tool_calls or ()),
+            usage={_as(str, name): _as(int, count) for name, count in dict(reply.usage or {}).items()},
+        )
+    except (TypeError, ValueError) as error:
+        raise ProviderError(f"provider {provider} returned a reply that makes no sense: {error}") from error
+
+
+def _as(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__}, where {kind.__name__} was expected")
+    return value
 
 
 def paired(history: tuple[Message, ...]) -> tuple[Message, ...]:

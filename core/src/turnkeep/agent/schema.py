@@ -75,7 +75,11 @@ class Schema:
 
         required = [name for name, field in self.fields.items() if field.is_required()]
         lacking = set(missing(required, data))
-        known = {key: value for key, value in data.items() if key in self.fields and key not in lacking}
+        known = {
+            key: value
+            for key, value in data.items()
+            if key in self.fields and key not in lacking and (value is not None or self._takes_none(key))
+        }
         if lacking:
             raise self._incomplete(required, lacking)
         try:
@@ -87,6 +91,16 @@ class Schema:
             raise InvalidData(
                 f"the data does not fit {self._model.__name__}: {listed[:500]}", problems=problems
             ) from None
+
+    def _takes_none(self, name: str) -> bool:
+        """Whether None is a value of the field; for others it means that nothing is there, and the default holds."""
+        from pydantic import ValidationError
+
+        try:
+            self._partial.model_validate({name: None}, by_name=True, by_alias=False)
+        except ValidationError:
+            return False
+        return True
 
     def json_schema(self, names: Iterable[str]) -> dict[str, Any]:
         """JSON schema of an object with these fields."""
@@ -124,16 +138,27 @@ class Schema:
         from pydantic import ValidationError
 
         try:
-            holder = self._partial.model_validate({name: value})
+            holder = self._partial.model_validate({name: value}, by_name=True, by_alias=False)
         except ValidationError as error:
             return None, {name: next(iter(problems_of(error).values()), "does not fit")}
-        plain = holder.model_dump(include={name})[name]
         try:
+            plain = holder.model_dump(include={name})[name]
             codec.encode(plain)
         except NotSerializable:
-            # An Enum, a URL, a path: stored in the form JSON has for it, and read back by the model.
-            plain = holder.model_dump(include={name}, mode="json")[name]
+            return self._in_json_form(name, holder)
         return plain, {}
+
+    def _in_json_form(self, name: str, holder: BaseModel) -> tuple[Any, dict[str, str]]:
+        """An Enum, a URL, a path: stored in the form JSON has for it, if the model reads the same value back."""
+        from pydantic_core import PydanticSerializationError
+
+        try:
+            plain = holder.model_dump(include={name}, mode="json")[name]
+            again = self._partial.model_validate({name: plain}, by_name=True, by_alias=False)
+            exact = getattr(again, name) == getattr(holder, name)
+        except (PydanticSerializationError, ValueError):
+            plain, exact = None, False
+        return (plain, {}) if exact else (None, {name: "has no form in which it can be stored exactly"})
 
     @cached_property
     def _json_schema(self) -> dict[str, Any]:

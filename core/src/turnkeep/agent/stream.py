@@ -32,7 +32,8 @@ class ReplyStream:
     def __init__(self, respond: Callable[[Emit], Awaitable[Reply]]) -> None:
         """Use ``agent.stream``."""
         self._respond = respond
-        self._queue: asyncio.Queue[StreamChunk | None] = asyncio.Queue(_QUEUE_SIZE)
+        self._queue: asyncio.Queue[StreamChunk | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_QUEUE_SIZE)  # holds the provider back; the end never waits for a reader
         self._task: asyncio.Task[Reply] | None = None
         self._accumulated = ""
         self._ended = False
@@ -69,6 +70,7 @@ class ReplyStream:
         if self._ended:
             return None
         chunk = await self._queue.get()
+        self._room.release()
         if chunk is None or chunk.done:
             self._ended = True
             await self._task  # raises what the turn raised
@@ -78,11 +80,11 @@ class ReplyStream:
         try:
             reply = await self._respond(self._emit)
         except BaseException:
-            await self._queue.put(None)
+            self._queue.put_nowait(None)
             raise
         if not self._accumulated and reply.message:
             await self._emit(reply.message)  # a replayed reply was not streamed
-        await self._queue.put(StreamChunk("", self._accumulated, done=True, reply=reply))
+        self._queue.put_nowait(StreamChunk("", self._accumulated, done=True, reply=reply))
         return reply
 
     async def _emit(self, piece: str | None) -> None:
@@ -90,4 +92,5 @@ class ReplyStream:
             self._accumulated = ""
         elif piece:
             self._accumulated += piece
-            await self._queue.put(StreamChunk(piece, self._accumulated))
+            await self._room.acquire()
+            self._queue.put_nowait(StreamChunk(piece, self._accumulated))

@@ -6,7 +6,7 @@ import inspect
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from turnkeep.agent.schema import problems_of
 from turnkeep.errors import InvalidArgument
@@ -98,7 +98,11 @@ class Tool:
         except ValidationError as error:
             listed = "; ".join(f"{name}: {problem}" for name, problem in problems_of(error).items())
             raise InvalidArgument(f"the arguments of {self.name} do not fit: {listed}") from None
-        return {name: getattr(found, name) for name in type(found).model_fields if name in found.model_fields_set}
+        return {
+            str(field.alias): getattr(found, key)
+            for key, field in type(found).model_fields.items()
+            if key in found.model_fields_set
+        }
 
     def injected(self, offered: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the agent's own arguments that the function asks for."""
@@ -106,15 +110,26 @@ class Tool:
 
     @cached_property
     def _arguments(self) -> type[BaseModel]:
-        from pydantic import ConfigDict, create_model
+        from pydantic import ConfigDict, Field, create_model
 
-        hints = get_type_hints(self.function, include_extras=True) if not isinstance(self.function, type) else {}
+        # By alias, because a parameter may have a name that means something to pydantic: schema, json, model_config …
         fields: dict[str, Any] = {
-            name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
-            for name, parameter in self._signature.parameters.items()
-            if name not in INJECTED
+            f"argument_{index}": (
+                Any if parameter.annotation is parameter.empty else parameter.annotation,
+                Field(... if parameter.default is parameter.empty else parameter.default, alias=parameter.name),
+            )
+            for index, parameter in enumerate(_signature(self.function).parameters.values())
+            if parameter.name not in INJECTED
         }
         return create_model(f"{self.name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature with annotations that were written as text resolved, as far as they can be."""
+    try:
+        return inspect.signature(function, eval_str=True)
+    except NameError:
+        return inspect.signature(function)
 
 
 @overload

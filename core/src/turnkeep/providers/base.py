@@ -63,7 +63,9 @@ class ProviderRequest:
         history: oldest first; the user's new message, or the results of tools, come last.
         routes: those the conversation may take or is on.
         route: the one it is on; None between routes.
-        step: the step it is at, which the assistant has already spoken for; None where there is none.
+        step: the step it is at, which the assistant has already spoken for, so that what the user says answers it; None
+            where there is none, or where the answer was taken already.
+        completed: the route that this turn has completed.
         fields: JSON schema (an object) of the fields that are still wanted.
         data: what was collected so far: a copy.
         tools: those that may be called.
@@ -77,6 +79,7 @@ class ProviderRequest:
     routes: tuple[RouteInfo, ...] = ()
     route: RouteInfo | None = None
     step: StepInfo | None = None
+    completed: RouteInfo | None = None
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
     tools: tuple[ToolSpec, ...] = ()
@@ -90,7 +93,8 @@ class ProviderReply:
     """What a model answered.
 
     Attributes:
-        text: for the user; may be empty where tools are called, or where only a route is chosen.
+        text: for the user. Empty where tools are called; or to be asked again once the route is entered, or the data
+            taken, that this reply brings.
         route: id of the route to enter; None to stay.
         data: fields to collect. Values are converted and checked by the agent's schema; unknown ones are dropped.
         tool_calls: tools to call before going on.

@@ -29,7 +29,9 @@ _SMALL_WORDS = {
 _ISO_DATE = re.compile(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b")
 _DAY_FIRST_DATE = re.compile(r"\b(\d{1,2})\.(\d{1,2})\.(\d{4})\b")
 _INTEGER = re.compile(r"(?<![\d.,-])-?\d+(?![\d.,]*\d)")
-_DECIMAL = re.compile(r"-?\d+(?:[.,]\d+)?")
+_NUMERAL = re.compile(r"-?\d[\d.,]*\d|-?\d")
+_DECIMAL = re.compile(r"-?\d+(?:[.,](?!\d{3}\Z)\d+)?")  # 12,000 may be twelve thousand or twelve
+_WHOLLY_NUMBER = re.compile(r"-?\d+(?:[.,]\d+)?")
 
 
 class Unreadable(ValueError):
@@ -52,19 +54,23 @@ class GuidedProvider(Provider):
     async def generate(self, request: ProviderRequest) -> ProviderReply:
         """The next question, with what was read from the last answer."""
         text = next((message.content for message in reversed(request.history) if message.role == "user"), "")
-        if request.route is not None:
+        if request.route is not None and request.step is not None:
             return self._go_on(request, request.route, text)
+        if request.completed is not None:
+            done = _thanks(request, request.completed)
+            return ProviderReply(text=f"{done} {_ask(request, request.route)}" if request.route else done)
+        if request.route is not None:
+            return ProviderReply(text=_ask(request, request.route))
         if not request.routes:
             return ProviderReply(text=_WITHOUT_ROUTES)
         chosen = _choose(request.routes, text)
-        if chosen is None:
-            return ProviderReply(text=_offer(request.routes))
-        return ProviderReply(text=_ask_next(request, chosen, chosen.missing or _collected(chosen)), route=chosen.id)
+        return ProviderReply(text=_offer(request.routes)) if chosen is None else ProviderReply(route=chosen.id)
 
     def _go_on(self, request: ProviderRequest, route: RouteInfo, text: str) -> ProviderReply:
+        """Reads the answer to what was asked. What is said next depends on where it leads: that is asked for anew."""
         asked = next((name for name in (request.step.collect if request.step else ()) if name in route.missing), None)
         if asked is None:
-            return ProviderReply(text=_ask_next(request, route, route.missing))
+            return ProviderReply(text=_ask(request, route))
         try:
             value = self._read(_property(request, asked), text.strip(), request.fields)
         except Unreadable as unreadable:
@@ -72,8 +78,7 @@ class GuidedProvider(Provider):
         problem = request.check({asked: value}).get(asked)
         if problem:
             return ProviderReply(text=f"That does not fit: {problem}. {_question(request, route, asked)}")
-        left = tuple(name for name in route.missing if name != asked)
-        return ProviderReply(text=_ask_next(request, route, left, found={asked: value}), data={asked: value})
+        return ProviderReply(data={asked: value})
 
     def _read(self, schema: Mapping[str, Any], text: str, root: Mapping[str, Any]) -> Any:
         """The value of an answer; strings where the agent's schema converts them.
@@ -82,6 +87,8 @@ class GuidedProvider(Provider):
             Unreadable: there is none in it.
         """
         schema = _resolve(schema, root)
+        if "anyOf" in schema:
+            return self._read_any(schema["anyOf"], text, root)
         if not text:
             raise Unreadable("I did not get that.")
         if "enum" in schema:
@@ -101,6 +108,20 @@ class GuidedProvider(Provider):
         if schema.get("format") == "date":
             return self._date(text)
         return text
+
+    def _read_any(self, options: list[Mapping[str, Any]], text: str, root: Mapping[str, Any]) -> Any:
+        """The value of the first alternative that the answer fits; text as it is comes last, for it fits anything."""
+        failure = Unreadable("I did not get that.")
+        for option in sorted(options, key=lambda option: option.get("type") == "string" and "format" not in option):
+            may_be_text = any(other.get("type") == "string" for other in options)
+            numeric = option.get("type") in {"integer", "number"}
+            if numeric and may_be_text and not _WHOLLY_NUMBER.fullmatch(text.strip()):
+                continue
+            try:
+                return self._read(option, text, root)
+            except Unreadable as unreadable:
+                failure = unreadable
+        raise failure
 
     def _date(self, text: str) -> str:
         lowered = text.casefold()
@@ -153,18 +174,18 @@ def _offer(routes: tuple[RouteInfo, ...]) -> str:
     return f"What can I do for you? {listed}?"
 
 
-def _ask_next(
-    request: ProviderRequest, route: RouteInfo, missing: tuple[str, ...], *, found: Mapping[str, Any] | None = None
-) -> str:
-    """The question for the first field that is missing, or that all is there."""
-    wanted = [name for step in route.steps for name in step.collect if name in missing]
-    required = set(route.required_fields or wanted)
-    if wanted and (found is None or required & set(wanted)):
-        return _question(request, route, wanted[0])
-    data: dict[str, Any] = {**request.data, **(found or {})}
-    names: list[str] = list(dict.fromkeys([*route.required_fields, *(found or {})]))
-    collected = [(name, data[name]) for name in names if name in data]
-    summary = ", ".join(f"{_label(request, name)} {value}" for name, value in collected)
+def _ask(request: ProviderRequest, route: RouteInfo) -> str:
+    """The question for the first field that is missing, or what a step without fields says."""
+    for step in route.steps:
+        for name in step.collect:
+            if name in route.missing:
+                return _question(request, route, name)
+    return route.steps[0].text if route.steps else f"{route.title}: there is nothing more to ask."
+
+
+def _thanks(request: ProviderRequest, route: RouteInfo) -> str:
+    collected = [(name, request.data[name]) for name in route.required_fields if name in request.data]
+    summary = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in collected)
     return f"Thank you, that is all I need: {summary}." if summary else "Thank you, that is all I need."
 
 
@@ -196,10 +217,6 @@ def _property(request: ProviderRequest, name: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", request.fields.get("properties", {}).get(name, {}))
 
 
-def _collected(route: RouteInfo) -> tuple[str, ...]:
-    return tuple(name for step in route.steps for name in step.collect)
-
-
 def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema itself, without references, and without the alternative of being null."""
     for _ in range(10):
@@ -208,6 +225,8 @@ def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str,
             schema = cast("Mapping[str, Any]", root.get("$defs", {}).get(name, {}))
         elif "anyOf" in schema:
             options = [option for option in schema["anyOf"] if option.get("type") != "null"]
+            if len(options) > 1:
+                return {"anyOf": options}
             schema = cast("Mapping[str, Any]", options[0] if options else {})
         else:
             break
@@ -236,9 +255,11 @@ def _integer(text: str) -> int:
 
 
 def _number(text: str) -> float | int:
-    found = _DECIMAL.search(text)
+    found = _NUMERAL.search(text)
     if not found:
         raise Unreadable("I need a number.")
+    if not _DECIMAL.fullmatch(found.group()):
+        raise Unreadable("I need a number without separators between thousands, such as 1250.50.")
     digits = found.group().replace(",", ".")
     return float(digits) if "." in digits else int(digits)
 

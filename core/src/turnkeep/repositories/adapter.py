@@ -1,7 +1,7 @@
 """The adapter that is made of two repositories.
 
-An author writes ``SessionRepository`` and ``MessageRepository`` and hands them to ``RepositoryAdapter``, which keeps the
-contract's promises as long as the author keeps the few that stand at the methods. How, and why it holds:
+It keeps the contract's promises as long as their author keeps the few that stand at the repositories' methods. How, and
+why it holds:
 
 - A commit takes effect by *one* ``create`` or ``update`` of the session's record, which carries the whole turn, its
   messages included (``tail``). So a turn is atomic, and a writer that loses the race, or dies, leaves nothing.
@@ -15,17 +15,20 @@ contract's promises as long as the author keeps the few that stand at the method
 - What is erased can never be wanted again: messages at or below a floor that a record had, or of an incarnation whose
   record was made a tombstone, which never lives again. Who put a tail and then finds it erased takes it back.
 
-What remains open: a process that dies between putting a tail and taking it back, while another deletes the session or
-clears its history, leaves copies of those messages. No read shows them. Where the store can, let deleting a record delete
-the messages of its ``incarnation``, or delete those without a record from time to time.
+What remains open: a process that dies, or loses its store, between putting a tail and taking it back, while another
+deletes the session or clears its history, leaves copies of those messages. No read shows them. Where a store can, let
+the end of a record delete the messages of its ``incarnation``, or delete those without a record from time to time.
 """
+
+# ruff: noqa: D102 - the promises of an adapter's methods stand in the contract
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from turnkeep.contract import (
     PAST_COMMITS,
@@ -51,15 +54,17 @@ from turnkeep.errors import (
     DataError,
     InvalidArgument,
     StorageError,
+    StorageUnavailable,
 )
 from turnkeep.ids import check_id
 from turnkeep.judge import find_visible, is_live, judge, session_conflict, session_not_found
 from turnkeep.repositories.authors import HistoryKey, RecordQuery
 from turnkeep.repositories.recorded import TOMBSTONE, apply, bury, read_record, write_record
+from turnkeep.repositories.settling import Work, settle
 from turnkeep.retention import from_microseconds, to_microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from turnkeep.contract import (
         Commit,
@@ -79,7 +84,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SETTLE_SECONDS = 5.0
 _CAPABILITIES: Final = {
     Capability.ATOMIC_TURN: Support(Level.FULL),
     Capability.DURABLE: Support(Level.PARTIAL, "as durable as the two repositories"),
@@ -90,18 +94,12 @@ _CAPABILITIES: Final = {
     Capability.LARGE_VALUES: Support(Level.PARTIAL, "as large as a record may be: it holds data, state and last turn"),
 }
 
+_MOST_ATTEMPTS: Final = 1000
+"""Each one lost means that another writer won. This many mean that the repository does not keep its promises."""
+
 
 class _MissingMessage(Exception):
     """The message repository lacks one that the record counts."""
-
-
-class _Work:
-    """How far a write has come, for whoever cancels it."""
-
-    withdrawn = False
-    """Nobody wants it any more: it is not tried again."""
-    busy = False
-    """It is writing, and must be told how that ends."""
 
 
 def _utc_now() -> datetime:
@@ -139,7 +137,7 @@ class RepositoryAdapter(StorageAdapter):
         self._clock = clock
 
     @classmethod
-    def from_url(cls, url: StorageURL) -> Self:
+    def from_url(cls, url: StorageURL) -> Self:  # noqa: ARG003 - the contract's signature
         """Refuses: a subclass with a URL of its own overrides it."""
         raise ConfigurationError(
             f"{cls.__name__} is built from two repositories, not from a URL: override from_url, or hand connect() "
@@ -162,14 +160,14 @@ class RepositoryAdapter(StorageAdapter):
 
     async def check(self) -> HealthReport:
         history = HistoryKey("turnkeep", "turnkeep-check", "0")
-        calls: dict[str, Awaitable[object]] = {
-            "sessions": self.sessions.get(history.namespace, history.session_id),
-            "messages": self.messages.page(history, 1, 1),
+        reads: dict[str, Callable[[], Awaitable[object]]] = {
+            "sessions": lambda: self.sessions.get(history.namespace, history.session_id),
+            "messages": lambda: self.messages.page(history, 1, 1),
         }
         checks: list[Check] = []
-        for name, call in calls.items():
+        for name, read in reads.items():
             try:
-                await call
+                await read()
             except Exception as error:  # noqa: BLE001 - a store that cannot be reached is a line of the report
                 detail = f"a read failed with {type(error).__name__}"
                 checks.append(Check(name, ok=False, detail=detail, fix="look at the database behind it"))
@@ -244,12 +242,14 @@ class RepositoryAdapter(StorageAdapter):
     # Writing
 
     async def commit(self, commit: Commit) -> Committed:
-        work = _Work()
-        return await self._settle(self._commit(commit, work), work, "commit", commit.commit_id)
+        work = Work()
+        unknown = partial(self._outcome_unknown, commit.commit_id, "commit")
+        return await settle(self._commit(commit, work), work, unknown)
 
     async def delete(self, key: SessionKey, *, expect: Token | None = None) -> bool:
-        work = _Work()
-        return await self._settle(self._delete(key, expect, work), work, "delete") is not None
+        work = Work()
+        unknown = partial(self._outcome_unknown, "", "delete")
+        return await settle(self._delete(key, expect, work), work, unknown) is not None
 
     async def delete_owner(self, scope: Scope) -> Erased:
         sessions = messages = 0
@@ -257,7 +257,7 @@ class RepositoryAdapter(StorageAdapter):
         while True:
             records = await self._ask("delete_owner", self.sessions.find(query))
             for record in records:
-                head = await self._delete(SessionKey(scope, record.id), None, _Work())
+                head = await self._delete(SessionKey(scope, record.id), None, Work())
                 if head is not None:
                     sessions, messages = sessions + 1, messages + head.message_count
             if len(records) < query.limit:
@@ -268,18 +268,25 @@ class RepositoryAdapter(StorageAdapter):
         now = self._clock()
         records = await self._ask("sweep", self.sessions.find_due(now, limit + 1))
         sessions = messages = 0
+        unreadable: DataError | None = None
         for record in records[:limit]:
-            session = read_record(record, now, self.name)
+            try:
+                session = read_record(record, now, self.name)
+            except DataError as error:
+                unreadable = error  # it must not keep the others
+                continue
             if session is None or not is_live(session.head, now):
                 sessions += await self._purge(record)
                 messages += session.head.message_count if session else 0
             else:
                 messages += await self._erase(record, session)
+        if unreadable is not None:
+            raise unreadable
         return Swept(sessions, messages, more=len(records) > limit)
 
-    async def _commit(self, commit: Commit, work: _Work) -> Committed:
+    async def _commit(self, commit: Commit, work: Work) -> Committed:
         put: Recorded | None = None
-        while True:
+        for _ in range(_MOST_ATTEMPTS):
             record = await self._get(commit.key, "commit")
             now = self._clock()
             session = None if record is None else read_record(record, now, self.name)
@@ -308,10 +315,11 @@ class RepositoryAdapter(StorageAdapter):
                 won = await self._decide(commit, self.sessions.update(write_record(after), record.version))
             if won:
                 return result
+        raise self._never_won("commit")
 
-    async def _delete(self, key: SessionKey, expect: Token | None, work: _Work) -> Head | None:
+    async def _delete(self, key: SessionKey, expect: Token | None, work: Work) -> Head | None:
         """The head of what was deleted, or None where there was nothing."""
-        while True:
+        for _ in range(_MOST_ATTEMPTS):
             record = await self._get(key, "delete")
             work.busy = False
             if work.withdrawn:
@@ -330,6 +338,7 @@ class RepositoryAdapter(StorageAdapter):
             work.busy = True
             if await self._purge(record):
                 return session.head
+        raise self._never_won("delete")
 
     async def _put_away(self, session: Recorded, after: Recorded) -> None:
         """Brings the message repository to what a record of ``after`` counts on."""
@@ -454,32 +463,13 @@ class RepositoryAdapter(StorageAdapter):
             message = f"a repository of {self.name} failed with {type(error).__name__}"
             raise StorageError(message, adapter=self.name, operation=operation) from error
 
-    async def _settle(self, job: Coroutine[Any, Any, T], work: _Work, operation: str, commit_id: str = "") -> T:
-        """What the job returns. Cancelled, it is dropped as long as it writes nothing; else its outcome is awaited."""
-        task = asyncio.create_task(job)
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait({task}, timeout=None if cancelled is None else _SETTLE_SECONDS)
-            except asyncio.CancelledError as error:
-                cancelled, work.withdrawn = error, True
-                if not work.busy:
-                    task.cancel()
-            else:
-                if not task.done():  # cancelled, and it does not come to an end
-                    task.cancel()
-                    task.add_done_callback(lambda late: late.cancelled() or late.exception())
-                    raise self._outcome_unknown(commit_id, operation)
-        try:
-            return task.result()
-        except asyncio.CancelledError:
-            if work.busy:
-                raise self._outcome_unknown(commit_id, operation) from None
-            raise
-        except Exception:
-            if cancelled is not None and not work.busy:
-                raise cancelled from None
-            raise
+    def _never_won(self, operation: str) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"{self.name} refused {_MOST_ATTEMPTS} writes in a row although each had read the record anew: does it "
+            "compare ids and versions byte by byte, and read what was written last?",
+            adapter=self.name,
+            operation=operation,
+        )
 
     def _outcome_unknown(self, commit_id: str, operation: str) -> CommitOutcomeUnknown:
         return CommitOutcomeUnknown(

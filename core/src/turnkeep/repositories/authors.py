@@ -29,7 +29,8 @@ class RepositoryRecord:
     """One session as a repository keeps it.
 
     ``namespace``, ``id``, ``version``, ``incarnation``, ``collected_data`` and ``document`` have to come back character
-    by character. The others are copies out of ``document``, for queries and for people: a store may round times.
+    by character. The others are copies out of ``document``, for queries and for people. Times are aware, in UTC; a
+    store may cut them to milliseconds.
 
     Attributes:
         version: differs in every record ever written; compare it for equality, there is no order in it.
@@ -145,6 +146,8 @@ class SessionRepository(ABC):
 
 class MessageRepository(ABC):
     """Keeps messages by (namespace, session id, incarnation, seq); their fields come back exactly, times included.
+
+    The messages of a session's last turn are in its record's ``document``; they come here with the next turn.
 
     The author promises: what ``append`` or ``delete_for_session`` acknowledged is durable and seen by whatever begins
     after it, from every process. Neither needs to be atomic.

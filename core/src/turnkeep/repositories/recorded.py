@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from turnkeep import codec
 from turnkeep.contract import PAST_COMMITS, Head, StoredMessage, Token
 from turnkeep.errors import CorruptRecord, DataTooNew
 from turnkeep.ids import new_id
@@ -22,6 +22,7 @@ TOMBSTONE: Final = '{"gone":true}'
 """The document of a session that is gone and whose messages may not be yet."""
 
 _FORMAT: Final = 1
+_AT_ONCE: Final = from_microseconds(0)  # `updated_at` may be ahead of a clock that was put back
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Recorded:
     data: str
     state: str
     marks: Marks
-    past: tuple[PastCommit, ...]
+    past: list[list[Any]]
+    """What is remembered of commits, as it is stored: one of them is looked at, if any."""
     tail: tuple[StoredMessage, ...]
     """The newest messages, which are not in the message repository for certain."""
     floor: int
@@ -42,10 +44,12 @@ class Recorded:
 
     @property
     def history(self) -> HistoryKey:
+        """The key of its messages."""
         return HistoryKey(self.head.namespace, self.head.session_id, self.head.token.incarnation)
 
     def find_commit(self, commit_id: str | None) -> PastCommit | None:
-        return next((past for past in self.past if past.commit_id == commit_id), None)
+        """What is remembered of a commit."""
+        return next((_unpack_past(past) for past in self.past if past[0] == commit_id), None)
 
 
 def apply(commit: Commit, session: Recorded | None, now: datetime) -> tuple[Recorded, Committed]:
@@ -53,7 +57,7 @@ def apply(commit: Commit, session: Recorded | None, now: datetime) -> tuple[Reco
     before = session.head if session else None
     head = next_head(commit, before, before.token.incarnation if before else new_id(), now)
     result = committed(commit, before, head)
-    base = session or Recorded(head, "{}", "{}", (), (), (), 0, 0)
+    base = session or Recorded(head, "{}", "{}", (), [], (), 0, 0)
     marks = base.marks
     if commit.message_ttl is not None and commit.messages:
         marks = add_mark(marks, head.floor, head.last_seq, now + commit.message_ttl)
@@ -62,7 +66,7 @@ def apply(commit: Commit, session: Recorded | None, now: datetime) -> tuple[Reco
         data=base.data if commit.data is None else commit.data,
         state=base.state if commit.state is None else commit.state,
         marks=tuple([mark for mark in marks if mark[0] > head.floor]),
-        past=(*base.past, past_commit(commit, result))[-PAST_COMMITS:],
+        past=[*base.past, _pack_past(past_commit(commit, result))][-PAST_COMMITS:],
         tail=tuple(number_messages(commit, result) or [message for message in base.tail if message.seq > head.floor]),
         floor=head.floor,
         erased=base.floor,
@@ -77,7 +81,7 @@ def write_record(session: Recorded) -> RepositoryRecord:
     if head.expires_at is not None:
         due.append(head.expires_at)
     if head.floor > session.erased:
-        due.append(head.updated_at)
+        due.append(_AT_ONCE)
     times = (head.last_message_at, head.completed_at, head.created_at, head.updated_at, head.expires_at)
     document = {
         "v": _FORMAT,
@@ -87,7 +91,7 @@ def write_record(session: Recorded) -> RepositoryRecord:
         "seqs": [head.last_seq, head.floor, session.erased],
         "state": session.state,
         "marks": [list(mark) for mark in session.marks],
-        "past": [_pack_past(past) for past in session.past],
+        "past": session.past,
         "tail": [[*message[:12], to_microseconds(message.created_at), *message[13:]] for message in session.tail],
     }
     return RepositoryRecord(
@@ -108,7 +112,8 @@ def write_record(session: Recorded) -> RepositoryRecord:
         updated_at=head.updated_at,
         expires_at=head.expires_at,
         due_at=min(due, default=None),
-        document=codec.encode(document),
+        # Texts and numbers only, and the texts are encodable by now: the codec would take longer to find that out.
+        document=json.dumps(document, ensure_ascii=False, separators=(",", ":")),
     )
 
 
@@ -116,8 +121,8 @@ def read_record(record: RepositoryRecord, now: datetime, adapter: str) -> Record
     """What a record holds, as it is at this instant; None: a tombstone."""
     if record.document == TOMBSTONE:
         return None
-    found = codec.decode(record.document, what=f"the document of session {record.id!r:.200}")
     try:
+        found = json.loads(record.document)
         if found["v"] > _FORMAT:
             raise DataTooNew(
                 f"session {record.id!r:.200} was written by a newer version of turnkeep (record format {found['v']}, "
@@ -126,10 +131,8 @@ def read_record(record: RepositoryRecord, now: datetime, adapter: str) -> Record
             )
         version, commit_id = found["token"]
         user_id, status, agent_name, route, step = found["head"]
-        last_message_at, completed_at, created_at, updated_at, expires_at = map(_moment, found["times"])
+        last_message_at, completed_at, created_at, updated_at, expires_at = found["times"]
         last_seq, floor, erased = found["seqs"]
-        assert created_at is not None
-        assert updated_at is not None
         marks = tuple([(seq, leaves) for seq, leaves in found["marks"]])
         head = Head(
             namespace=record.namespace,
@@ -142,21 +145,20 @@ def read_record(record: RepositoryRecord, now: datetime, adapter: str) -> Record
             current_step=step,
             last_seq=last_seq,
             floor=floor_at(floor, marks, now),
-            last_message_at=last_message_at,
-            completed_at=completed_at,
-            created_at=created_at,
-            updated_at=updated_at,
-            expires_at=expires_at,
+            last_message_at=_moment(last_message_at),
+            completed_at=_moment(completed_at),
+            created_at=from_microseconds(created_at),
+            updated_at=from_microseconds(updated_at),
+            expires_at=_moment(expires_at),
         )
-        past = tuple([_unpack_past(item) for item in found["past"]])
         tail = tuple([StoredMessage._make([*row[:12], from_microseconds(row[12]), *row[13:]]) for row in found["tail"]])
-        return Recorded(head, record.collected_data, found["state"], marks, past, tail, floor, erased)
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError, AssertionError) as error:
+        return Recorded(head, record.collected_data, found["state"], marks, found["past"], tail, floor, erased)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
         message = f"the document of session {record.id!r:.200} cannot be read: {error!r:.200}"
         raise CorruptRecord(message, adapter=adapter) from error
 
 
-def _pack_past(past: PastCommit) -> list[object]:
+def _pack_past(past: PastCommit) -> list[Any]:
     return [
         past.commit_id,
         past.digest,
@@ -193,6 +195,6 @@ def bury(record: RepositoryRecord) -> RepositoryRecord:
         last_message_at=None,
         completed_at=None,
         expires_at=record.updated_at,
-        due_at=record.updated_at,
+        due_at=_AT_ONCE,
         document=TOMBSTONE,
     )

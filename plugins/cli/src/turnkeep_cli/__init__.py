@@ -1,0 +1,1 @@
+"""The ``turnkeep`` command: talk to an agent, look at sessions, check and migrate a database."""

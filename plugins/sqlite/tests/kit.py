@@ -1,0 +1,36 @@
+"""What several test modules need."""
+
+import sqlite3
+from contextlib import asynccontextmanager, closing
+
+from turnkeep_sqlite import SQLiteAdapter
+
+NAMES = ("turnkeep_schema", "turnkeep_sessions", "turnkeep_messages", "turnkeep_commits", "turnkeep_history")
+
+
+@asynccontextmanager
+async def opened(database, **options):
+    adapter = SQLiteAdapter(database, **options)
+    await adapter.open()
+    try:
+        yield adapter
+    finally:
+        await adapter.aclose()
+
+
+def run_sql(path, *statements):
+    """Runs statements in a connection of its own; the rows of the last one."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        rows = []
+        for statement in statements:
+            rows = connection.execute(statement).fetchall()
+        return rows
+
+
+def structure(path):
+    """What is defined in a database, without the names of the file that defined it."""
+    return run_sql(path, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name")
+
+
+def files_in(directory):
+    return sorted(file.name for file in directory.iterdir())

@@ -1,0 +1,270 @@
+"""Making, checking and migrating the tables."""
+
+import asyncio
+import multiprocessing
+import shutil
+import sqlite3
+from contextlib import closing
+from importlib.resources import files
+
+import pytest
+
+from turnkeep.contract import LoadQuery
+from turnkeep.errors import ForeignTable, SchemaMissing, SchemaOutdated, SchemaTooNew
+from turnkeep_sqlite import SQLiteAdapter, schema
+from turnkeep_sqlite.schema import MIGRATIONS, Schema
+from turnkeep_sqlite.statements import Migration, Queries, Tables, split
+from turnkeep_testkit import new_commit, new_key
+
+from .kit import NAMES, files_in, opened, run_sql, structure
+
+SECOND = Migration(
+    2,
+    "0002_test",
+    "A second step.",
+    "CREATE TABLE turnkeep_schema_x (a TEXT);\nCREATE INDEX turnkeep_schema_y ON turnkeep_schema_x (a);\n",
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "store.db"
+
+
+def test_the_picture_equals_the_migrations(tmp_path):
+    picture, migrated = tmp_path / "picture.db", tmp_path / "migrated.db"
+    with closing(sqlite3.connect(picture)) as connection:
+        connection.executescript(Tables().fill((files("turnkeep_sqlite") / "sql" / "schema.sql").read_text()))
+    with closing(sqlite3.connect(migrated, isolation_level=None)) as connection:
+        Schema(Tables(), "x", shared=False).migrate(connection)
+    assert structure(picture) == structure(migrated)
+
+
+def test_migrations_are_numbered_and_described():
+    assert [step.version for step in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+    assert all(step.purpose.endswith(".") for step in MIGRATIONS)
+
+
+def test_every_statement_is_described_and_used():
+    text = (files("turnkeep_sqlite") / "sql" / "queries.sql").read_text()
+    names = [line.removeprefix("-- name: ") for line in text.splitlines() if line.startswith("-- name: ")]
+    assert sorted(names) == sorted(Queries.__slots__)
+    lines = text.splitlines()
+    assert all(lines[lines.index(f"-- name: {name}") + 1].startswith("-- ") for name in names)
+    sources = "".join(file.read_text() for file in files("turnkeep_sqlite").iterdir() if file.name.endswith(".py"))
+    assert [name for name in names if f"queries.{name}" not in sources] == []
+
+
+def test_statements_are_split_as_sqlite_would():
+    script = "CREATE TABLE a (b TEXT DEFAULT ';');\n-- a comment; with a semicolon\nCREATE TABLE c (d);\n"
+    assert len(list(split(script))) == 2
+
+
+async def test_open_makes_the_tables_once(path):
+    async with opened(path):
+        pass
+    before = structure(path)
+    assert {name for kind, name, *_ in before if kind in {"table", "view"}} == set(NAMES)
+    async with opened(path, durability="normal"):
+        pass
+    assert structure(path) == before
+    assert run_sql(path, "SELECT version, name FROM turnkeep_schema") == [(1, "0001_initial")]
+
+
+async def test_other_names(path):
+    names = {"sessions": "order", "messages": "Group", "commits": "select_x"}
+    async with opened(path, tables=names) as adapter:
+        key = new_key()
+        await adapter.commit(new_commit(key, "hello"))
+        assert (await adapter.load(key, LoadQuery())).messages[0].content == "hello"
+        assert await adapter.delete(key)
+    tables = {name for kind, name, *_ in structure(path) if kind in {"table", "view"}}
+    assert tables == {"order", "Group", "select_x", "order_schema", "order_history"}
+
+
+async def test_absent_and_not_to_be_made(path):
+    adapter = SQLiteAdapter(path)
+    with pytest.raises(SchemaMissing, match="turnkeep migrate sqlite:///"):
+        await adapter.open(auto_create=False)
+    assert [check.name for check in (await adapter.check()).checks if not check.ok and not check.warning] == ["file"]
+    assert await adapter.migrate(dry_run=True) == ["0001_initial: The first tables."]
+    assert files_in(path.parent) == []
+
+
+async def test_an_empty_file_is_nothing_yet(path):
+    path.touch()
+    adapter = SQLiteAdapter(path)
+    with pytest.raises(SchemaMissing):
+        await adapter.open(auto_create=False)
+    assert path.stat().st_size == 0
+    assert await adapter.migrate(dry_run=True) == ["0001_initial: The first tables."]
+    assert path.stat().st_size == 0
+    await adapter.open()
+    await adapter.aclose()
+
+
+async def test_migrate_makes_the_tables_and_then_nothing(path):
+    adapter = SQLiteAdapter(path)
+    assert await adapter.migrate() == ["0001_initial: The first tables."]
+    assert await adapter.migrate() == []
+    assert await adapter.migrate(dry_run=True) == []
+    await adapter.open(auto_create=False)
+    assert await adapter.migrate() == []
+    await adapter.aclose()
+
+
+async def test_an_older_version_is_explained_and_migrated(path, monkeypatch):
+    async with opened(path) as adapter:
+        key = new_key()
+        await adapter.commit(new_commit(key, "kept"))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, SECOND))
+    adapter = SQLiteAdapter(path)
+    with pytest.raises(SchemaOutdated, match="turnkeep migrate sqlite:///"):
+        await adapter.open()
+    assert (await adapter.check()).ok is False
+    assert await adapter.migrate(dry_run=True) == ["0002_test: A second step."]
+    assert await adapter.migrate() == ["0002_test: A second step."]
+    async with opened(path) as adapter:
+        assert (await adapter.load(key, LoadQuery())).messages[0].content == "kept"
+
+
+async def test_a_newer_version_is_refused_and_left_alone(path):
+    async with opened(path):
+        pass
+    run_sql(path, "INSERT INTO turnkeep_schema VALUES (7, '0007_later', 'x')")
+    before = path.read_bytes()
+    adapter = SQLiteAdapter(path)
+    for call in (adapter.open, adapter.migrate):
+        with pytest.raises(SchemaTooNew, match="pip install --upgrade turnkeep-sqlite"):
+            await call()
+    assert "7" in str(await adapter.check())
+    assert path.read_bytes() == before
+    assert files_in(path.parent) == ["store.db"]
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+async def test_a_database_of_something_else_is_left_alone(path, mode):
+    run_sql(path, f"PRAGMA journal_mode = {mode}", "CREATE TABLE invoices (id)", "INSERT INTO invoices VALUES (1)")
+    before = path.read_bytes()
+    adapter = SQLiteAdapter(path)
+    for call in (adapter.open, adapter.migrate, lambda: adapter.migrate(dry_run=True)):
+        with pytest.raises(ForeignTable, match="shared=true"):
+            await call()
+    assert not (await adapter.check()).ok
+    assert path.read_bytes() == before
+    assert files_in(path.parent) == ["store.db"]
+
+
+async def test_shared_puts_our_tables_beside_others(path):
+    run_sql(path, "CREATE TABLE invoices (id)", "INSERT INTO invoices VALUES (1)")
+    async with opened(path, shared=True) as adapter:
+        await adapter.commit(new_commit(new_key(), "x"))
+    assert run_sql(path, "SELECT id FROM invoices") == [(1,)]
+    async with opened(path):  # it is ours now, too
+        pass
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["TABLE {} (a)", "VIEW {} AS SELECT 1"])
+async def test_a_name_that_is_taken_is_left_alone(path, name, kind):
+    run_sql(path, "CREATE " + kind.format(name.upper()))
+    before = path.read_bytes()
+    with pytest.raises(ForeignTable, match=name):
+        await SQLiteAdapter(path, shared=True).open()
+    assert path.read_bytes() == before
+
+
+async def test_tables_under_other_names_are_explained(path):
+    async with opened(path, tables={"messages": "texts"}):
+        pass
+    with pytest.raises(ForeignTable, match=r"turnkeep_messages.*tables="):
+        await SQLiteAdapter(path).open()
+
+
+class Failing(sqlite3.Connection):
+    """Fails at the n-th statement."""
+
+    left = 0
+
+    def execute(self, *args):
+        Failing.left -= 1
+        if Failing.left == 0:
+            raise RuntimeError("pulled the plug")
+        return super().execute(*args)
+
+
+def test_a_migration_that_fails_at_any_statement_leaves_the_old_or_the_new_version(tmp_path):
+    old = tmp_path / "old.db"
+    migrations = (*MIGRATIONS, SECOND)
+    with closing(sqlite3.connect(old, isolation_level=None)) as connection:
+        Schema(Tables(), "x", shared=False).migrate(connection)
+    new = tmp_path / "new.db"
+    shutil.copy(old, new)
+    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+        Schema(Tables(), "x", shared=False, migrations=migrations).migrate(connection)
+    for begin, allowed in ((None, ([], structure(old))), (old, (structure(old),))):
+        number, done = 0, False
+        while not done:
+            number += 1
+            path = tmp_path / f"{'old' if begin else 'none'}-{number}.db"
+            if begin:
+                shutil.copy(begin, path)
+            stepwise = Schema(Tables(), "x", shared=False, migrations=migrations)
+            Failing.left = number
+            with closing(sqlite3.connect(path, isolation_level=None, factory=Failing)) as connection:
+                try:
+                    stepwise.migrate(connection)
+                    done = True
+                except RuntimeError:
+                    pass  # closing the connection is what the end of the process would be
+            assert structure(path) in (*allowed, structure(new))
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                stepwise.migrate(connection)
+                assert structure(path) == structure(new)
+                assert stepwise.migrate(connection) == []
+        assert number > 5
+
+
+def _start(path, ready, go, results):
+    async def main():
+        adapter = SQLiteAdapter(path)
+        ready.release()
+        go.wait()
+        await adapter.open()
+        await adapter.commit(new_commit(new_key(), "x"))
+        await adapter.aclose()
+
+    try:
+        asyncio.run(main())
+        results.put(None)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent looks at it
+        results.put(repr(error))
+
+
+def test_several_processes_that_start_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, go, results = context.Semaphore(0), context.Event(), context.Queue()
+    path = tmp_path / "store.db"
+    processes = [context.Process(target=_start, args=(path, ready, go, results)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        assert ready.acquire(timeout=30)
+    go.set()
+    assert [results.get(timeout=30) for _ in processes] == [None] * 3
+    for process in processes:
+        process.join()
+    assert run_sql(path, "SELECT count(*) FROM turnkeep_sessions") == [(3,)]
+    assert run_sql(path, "SELECT count(*) FROM turnkeep_schema") == [(1,)]
+
+
+def test_many_threads_that_start_at_once(tmp_path):
+    """As the processes, but often: each adapter opens in a loop of its own."""
+
+    async def main(path):
+        adapters = [SQLiteAdapter(path) for _ in range(4)]
+        await asyncio.gather(*(adapter.open() for adapter in adapters))
+        await asyncio.gather(*(adapter.aclose() for adapter in adapters))
+
+    for number in range(15):
+        asyncio.run(main(tmp_path / f"{number}.db"))

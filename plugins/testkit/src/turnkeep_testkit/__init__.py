@@ -1,0 +1,78 @@
+"""For authors of Turnkeep adapters and applications: conformance suites, a fake clock, builders of contract values."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from turnkeep_testkit.making import FakeClock, new_commit, new_key, new_message, new_scope
+    from turnkeep_testkit.scripted import ScriptedProvider
+    from turnkeep_testkit.suites import (
+        AdapterSuite,
+        AtomicTurnSuite,
+        CancellationSuite,
+        CapabilitySuite,
+        CompareAndSwapSuite,
+        ConcurrencySuite,
+        CreateSuite,
+        DeleteSuite,
+        ExactnessSuite,
+        ExpirySuite,
+        HistorySuite,
+        IdempotencySuite,
+        IsolationSuite,
+        LifecycleSuite,
+        ListSuite,
+        OrderSuite,
+        ReadYourWritesSuite,
+        StatefulSuite,
+    )
+
+__all__ = [
+    "AdapterSuite",
+    "AtomicTurnSuite",
+    "CancellationSuite",
+    "CapabilitySuite",
+    "CompareAndSwapSuite",
+    "ConcurrencySuite",
+    "CreateSuite",
+    "DeleteSuite",
+    "ExactnessSuite",
+    "ExpirySuite",
+    "FakeClock",
+    "HistorySuite",
+    "IdempotencySuite",
+    "IsolationSuite",
+    "LifecycleSuite",
+    "ListSuite",
+    "OrderSuite",
+    "ReadYourWritesSuite",
+    "ScriptedProvider",
+    "StatefulSuite",
+    "new_commit",
+    "new_key",
+    "new_message",
+    "new_scope",
+]
+
+_ELSEWHERE = {
+    "FakeClock": "making",
+    "ScriptedProvider": "scripted",
+    "new_commit": "making",
+    "new_key": "making",
+    "new_message": "making",
+    "new_scope": "making",
+}
+"""Where the names are that are not suites."""
+
+
+def __getattr__(name: str) -> Any:
+    # The pytest plugin imports this package before a suite's asserts can be rewritten, and pays for none of it.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'suites')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

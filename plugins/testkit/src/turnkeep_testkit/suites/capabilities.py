@@ -1,0 +1,164 @@
+"""What is declared is done; statistics and sweeping."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from turnkeep.contract import Capability, HeadChange, Level, SearchQuery, StatsQuery, Support
+from turnkeep.errors import NotSupported
+from turnkeep_testkit.suites.base import Suite
+
+
+class CapabilitySuite(Suite):
+    """NONE refuses with `NotSupported`, FULL works; nothing in between is silent."""
+
+    @pytest.mark.parametrize("capability", list(Capability))
+    async def test_capability_is_declared_with_a_reason(self, capability: Capability) -> None:
+        """Every capability has a level; what is not FULL says why.
+
+        On failure: give `Support` a reason that a person can act on.
+        """
+        support = self.adapter.supports(capability)
+        assert isinstance(support, Support)
+        assert support.level is Level.FULL or support.reason
+
+    async def test_capability_names_are_known(self) -> None:
+        """The adapter declares capabilities of the closed list only.
+
+        On failure: a capability is not a free text.
+        """
+        assert set(self.adapter.capabilities) <= set(Capability)
+        assert all(isinstance(support, Support) for support in self.adapter.capabilities.values())
+
+    async def test_capability_stats(self) -> None:
+        """STATS FULL: counts over the scope's sessions; NONE: `NotSupported` with capability and reason.
+
+        On failure: compare with `MemoryAdapter.stats`.
+        """
+        if self.level(Capability.STATS) is Level.NONE:
+            with pytest.raises(NotSupported) as caught:
+                await self.adapter.stats(StatsQuery(self.scope))
+            self._expect_refusal(caught.value, Capability.STATS)
+            return
+        empty = await self.adapter.stats(StatsQuery(self.scope))
+        assert (empty.sessions, empty.messages, empty.bytes, empty.oldest, empty.newest) == (0, 0, 0, None, None)
+        desk = HeadChange(agent_name="desk", current_route="booking")
+        one, _ = await self.create("1", "2", "3", head=desk, user_id="ana")
+        await self.tick()
+        two, _ = await self.create("1", head=HeadChange(agent_name="desk", status="completed"))
+        await self.append(one, "4", drop_history=True)
+        await self.lists_settle()
+        stats = await self.adapter.stats(StatsQuery(self.scope))
+        assert (stats.sessions, stats.messages) == (2, 2)
+        assert dict(stats.by_status) == {"active": 1, "completed": 1}
+        assert dict(stats.by_agent) == {"desk": 2}
+        assert dict(stats.by_route) == {"booking": 1, None: 1}
+        assert stats.bytes > 0
+        heads = [(await self.load(key)).head for key in (one, two)]
+        assert stats.oldest == min(head.created_at for head in heads)
+        assert stats.newest == max(head.updated_at for head in heads)
+        mine = await self.adapter.stats(StatsQuery(self.owned("ana")))
+        assert (mine.sessions, mine.messages, dict(mine.by_status)) == (1, 1, {"active": 1})
+        await self.append(two, "x" * 10_000)
+        await self.lists_settle()
+        grown = await self.adapter.stats(StatsQuery(self.scope))
+        assert grown.bytes >= stats.bytes + 10_000
+
+    async def test_capability_stats_leave_out_what_is_gone(self) -> None:
+        """Expired and deleted sessions, and messages that left by age, are not counted.
+
+        On failure: statistics need the same conditions as reads.
+        """
+        if self.level(Capability.STATS) is Level.NONE:
+            pytest.skip(self.adapter.supports(Capability.STATS).reason)
+        await self.create("1", ttl=self.moment)
+        deleted, _ = await self.create("1")
+        aged, _ = await self.create("1", "2", message_ttl=self.moment)
+        await self.append(aged, "3")
+        await self.adapter.delete(deleted)
+        await self.wait(self.moment)
+        await self.lists_settle()
+        stats = await self.adapter.stats(StatsQuery(self.scope))
+        assert (stats.sessions, stats.messages) == (1, 1)
+
+    async def test_capability_search(self) -> None:
+        """SEARCH FULL or PARTIAL: finds a word in the scope's messages; NONE: `NotSupported` that says why.
+
+        On failure: do not answer an empty page where nothing was searched.
+        """
+        query = SearchQuery(self.scope, "refund", 10)
+        if self.level(Capability.SEARCH) is Level.NONE:
+            with pytest.raises(NotSupported) as caught:
+                await self.adapter.search_messages(query)
+            self._expect_refusal(caught.value, Capability.SEARCH)
+            return
+        key, _ = await self.create("I want a refund for my order", "Something else", user_id="ana")
+        await self.create("No such word here")
+        await self.lists_settle()
+        page = await self.adapter.search_messages(query)
+        assert [(hit.session_id, hit.message.seq) for hit in page.items] == [(key.session_id, 1)]
+        assert page.items[0].message == (await self.load(key)).messages[0]
+        await self.append(key, drop_history=True)
+        await self.lists_settle()
+        assert (await self.adapter.search_messages(query)).items == ()
+        await self.append(key, "refund once more")
+        await self.adapter.delete(key)
+        assert (await self.adapter.search_messages(query)).items == ()
+
+    async def test_capability_large_values(self) -> None:
+        """LARGE_VALUES FULL: a message of 4 MiB and data of 1 MiB come back as they went in.
+
+        On failure: declare it PARTIAL with the size that fits.
+        """
+        self.needs(Capability.LARGE_VALUES)
+        content, data = "x" * (4 * 2**20 - 1000), '"' + "ä" * (2**19 - 100) + '"'
+        key, _ = await self.create(content, "small", data=data)
+        stored = await self.load(key)
+        assert stored.messages[0].content == content
+        assert stored.data == data
+        assert (await self.page(key, 1, before=2)).items[0].content == content
+
+    async def test_sweep_is_bounded_and_ends(self) -> None:
+        """`sweep(limit)` removes at most so many sessions at a time and comes to an end; the living stay.
+
+        On failure: a clean-up job would hold its locks too long, or run for ever.
+        """
+        for number in range(5):
+            await self.create("gone", key=self.new_key(session_id=f"gone {number}"), ttl=self.moment)
+        alive, _ = await self.create("stays", ttl=timedelta(days=1))
+        await self.wait(self.moment)
+        for _ in range(1000):
+            swept = await self.adapter.sweep(2)
+            assert 0 <= swept.sessions <= 2
+            assert swept.messages >= 0
+            if not swept.more:
+                break
+        else:
+            raise AssertionError("sweep did not end: `more` stayed true")
+        again = await self.adapter.sweep(100)
+        assert (again.sessions, again.more) == (0, False)
+        assert await self.is_there(alive)
+        for number in range(5):
+            assert await self.remains(self.new_key(session_id=f"gone {number}")) in {0, None}
+
+    async def test_sweep_erases_below_the_floor(self) -> None:
+        """After a sweep nothing below a floor remains in the raw store (`remains` of the suite looks).
+
+        On failure: history that was cleared, or left by age, is invisible but still there.
+        """
+        key, _ = await self.create("one", "two", "three")
+        if await self.remains(key) is None:
+            pytest.skip("override remains() to let the kit look at the raw store")
+        other, _ = await self.create()
+        for cleared in (key, other):
+            await self.append(cleared, drop_history=True)
+        await self.adapter.sweep(1000)
+        assert await self.remains(key) == await self.remains(other)
+
+    def _expect_refusal(self, error: NotSupported, capability: Capability) -> None:
+        assert error.capability is capability
+        assert error.reason == self.adapter.supports(capability).reason
+        assert error.adapter == self.adapter.name
+        assert not error.retryable
