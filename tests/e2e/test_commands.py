@@ -44,8 +44,12 @@ async def test_make_chat_goes_on_where_it_was_left(tmp_path):
     shutil.copy(database, copy)
     async with turnkeep.connect(f"sqlite:///{copy}") as persistence:
         state = await persistence.load_session_state("t1")
+    assert [line for output in (first, second) for line in output.splitlines()] == [
+        message.content for message in state.history if message.role == "assistant"
+    ]
     assert state.data == {"name": "Ana", "guests": 4}
     assert len(state.history) == 6
+    assert [visit.completed for visit in state.route_history] == [True]
 
 
 async def test_make_chat_takes_a_url(tmp_path):

@@ -363,7 +363,7 @@ class Gateway:
             return
         if self.plugins.listens("before_data_update"):
             previous = codec.decode(draft.agreed, what="data")
-            view = SessionView.of(draft.state, self.policy.namespace)
+            view = SessionView.of(draft.state._with(_data=draft.agreed), self.policy.namespace)
             draft.set_data(await self.plugins.before_data_update(draft.state.data, previous, view))
         draft.agree()
 
@@ -378,7 +378,7 @@ class Gateway:
                 view = SessionView.of(draft.state, self.policy.namespace)
                 message = await self.plugins.before_message_save(message, view)
                 draft.exchange_appended(index, message)
-                draft.filtered.append(message)
+                draft.filtered.append(draft.appended[index])
             index += 1
 
     async def _before_save(self, messages: Sequence[Message], view: SessionView) -> list[Message]:

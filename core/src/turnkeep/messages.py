@@ -68,7 +68,7 @@ class Message:
         *,
         id: str | None = None,
         name: str | None = None,
-        tool_calls: Sequence[ToolCall | Mapping[str, Any]] = (),
+        tool_calls: Sequence[ToolCall | Mapping[str, Any]] | None = (),
         tool_call_id: str | None = None,
         route: str | None = None,
         step: str | None = None,
@@ -99,6 +99,8 @@ class Message:
             raise InvalidArgument(f"a message's role is one of user, assistant, system, tool, not {role!r:.80}")
         if type(content) is not str:
             raise InvalidArgument(f"a message's content must be a str, not {type(content).__name__}")
+        if tool_calls is None:
+            tool_calls = ()
         if not isinstance(tool_calls, list | tuple):
             raise InvalidArgument(f"a message's tool_calls must be a list or tuple, not {type(tool_calls).__name__}")
         calls = [ToolCall.of(call) for call in tool_calls]

@@ -6,6 +6,7 @@ each access, so what a caller gets is always a copy: changing it changes nothing
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -15,10 +16,10 @@ from turnkeep import codec
 from turnkeep.checks import take_document, take_fields, take_instant
 from turnkeep.errors import InvalidArgument
 from turnkeep.ids import check_id, check_optional_id, create_session_id
-from turnkeep.messages import Message, unstored
+from turnkeep.messages import Message, take_messages, unstored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from turnkeep.contract import Committed, Status, Token
 
@@ -167,22 +168,25 @@ class SessionState:
             InvalidArgument: a field has a value it cannot take.
             NotSerializable: the data cannot be stored exactly.
         """
-        check_status(status)
         now = datetime.now(UTC)
+        fields = {
+            "agent_name": agent_name,
+            "status": status,
+            "data": data or {},
+            "collected_by": collected_by or {},
+            "route_history": route_history,
+            "current_route": current_route,
+            "current_step": current_step,
+            "history": history,
+            "metadata": metadata or SessionMetadata(now, now),
+            "data_version": data_version,
+        }
         put = object.__setattr__
         put(self, "id", create_session_id() if id is None else check_id(id, "a session id"))
         put(self, "user_id", check_optional_id(user_id, "user_id"))
-        put(self, "agent_name", check_optional_id(agent_name, "agent_name"))
-        put(self, "status", status)
-        put(self, "route_history", tuple(route_history))
-        put(self, "current_route", current_route)
-        put(self, "current_step", current_step)
-        put(self, "history", tuple(Message.of(message) for message in history))
-        put(self, "metadata", metadata or SessionMetadata(now, now))
-        put(self, "data_version", data_version)
-        put(self, "_data", take_document(data or {}, "data"))
-        put(self, "_collected_by", tuple((collected_by or {}).items()))
         put(self, "_token", None)
+        for name, value in _slots_of(fields).items():
+            put(self, name, value)
 
     @classmethod
     def _stored(cls, **slots: object) -> SessionState:
@@ -240,17 +244,7 @@ class SessionState:
             InvalidArgument: an unknown field, or another ``id`` or ``user_id``.
         """
         fields = take_fields(changes, _STATE_FIELDS, "a session's state")
-        if "status" in fields:
-            check_status(fields["status"])
-        if "data" in fields:
-            fields["_data"] = take_document(fields.pop("data"), "data")
-        if "collected_by" in fields:
-            fields["_collected_by"] = tuple(fields.pop("collected_by").items())
-        if "history" in fields:
-            fields["history"] = tuple(Message.of(message) for message in fields["history"])
-        if "route_history" in fields:
-            fields["route_history"] = tuple(fields["route_history"])
-        return self._with(**fields)
+        return self._with(**_slots_of(fields))
 
     __replace__ = replace
 
@@ -259,6 +253,75 @@ _STATE_FIELDS: Final = frozenset(
     {"agent_name", "status", "data", "collected_by", "data_version", "metadata", "history"}
     | {"route_history", "current_route", "current_step"}
 )
+
+
+def _slots_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """The slots of a state for these of its fields, each checked.
+
+    Raises:
+        InvalidArgument, NotSerializable: a field has a value it cannot take.
+    """
+    slots: dict[str, Any] = {}
+    for name, value in fields.items():
+        check = _STATE_CHECKS.get(name)
+        slots[_STATE_SLOTS.get(name, name)] = value if check is None else check(value)
+    return slots
+
+
+def _check_kind(kind: type, what: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value is not None and type(value) is not kind:
+            raise InvalidArgument(f"{what} must be a {kind.__name__} or None, not {value!r:.80}")
+        if value is not None and hasattr(value, "id"):
+            check_id(value.id, f"the id of {what}")
+        return value
+
+    return check
+
+
+def _check_metadata(value: Any) -> Any:
+    if type(value) is not SessionMetadata:
+        raise InvalidArgument(f"a session's metadata must be a SessionMetadata, not {value!r:.80}")
+    return value
+
+
+def _check_visits(value: Any) -> tuple[RouteVisit, ...]:
+    if not isinstance(value, Iterable):
+        raise InvalidArgument(f"a route history is a list of RouteVisits, not {value!r:.80}")
+    visits = tuple(cast("Iterable[Any]", value))
+    for visit in visits:
+        if type(visit) is not RouteVisit:
+            raise InvalidArgument(f"a route history is made of RouteVisits, not {visit!r:.80}")
+        check_id(visit.route, "the route of a visit")
+    return visits
+
+
+def _check_collected_by(value: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"collected_by must be a dict of field to route id, not {value!r:.80}")
+    found = cast("dict[Any, Any]", value)
+    return tuple((check_id(field, "a field"), check_id(route, "a route's id")) for field, route in found.items())
+
+
+def _check_version(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise InvalidArgument(f"a data_version must be an int, 0 or more, or None, not {value!r:.80}")
+    return value
+
+
+_STATE_SLOTS: Final = {"data": "_data", "collected_by": "_collected_by"}
+_STATE_CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
+    "agent_name": lambda value: check_optional_id(value, "agent_name"),
+    "status": check_status,
+    "data": lambda value: take_document(value, "data"),
+    "collected_by": _check_collected_by,
+    "route_history": _check_visits,
+    "current_route": _check_kind(RouteRef, "current_route"),
+    "current_step": _check_kind(StepRef, "current_step"),
+    "history": lambda value: tuple(take_messages(value)),
+    "metadata": _check_metadata,
+    "data_version": _check_version,
+}
 
 
 @dataclass(frozen=True, slots=True)

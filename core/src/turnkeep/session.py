@@ -274,11 +274,14 @@ class SessionManager:
         Raises:
             SessionConflict: somebody else committed meanwhile; what was staged stays staged.
         """
-        if self._joined() is not None:
+        if self._draft is None or self._joined() is not None:
             return
-        async with self._lock as notices:
-            if self._draft is not None:
-                await self._commit(self._draft, notices)
+        # A turn under way is waited for: it stages on top of what is staged now, and is saved with it.
+        async with self._gateway.gates.enter(self._key(), new_id(), wait=True), self._lock as notices:
+            try:
+                await self._save_staged(notices)
+            except AlreadyCommitted:
+                await self._read_again()  # an earlier try had taken effect, though nobody could tell
 
     async def delete(self) -> bool:
         """Removes the session from the store, with its history and what was staged; False where there was none.
@@ -450,6 +453,10 @@ class SessionManager:
 
     def _adopt(self, snapshot: Snapshot) -> None:
         self._snapshot, self._draft, self._stale = snapshot, None, False
+
+    async def _save_staged(self, notices: Notices) -> None:
+        if self._draft is not None:
+            await self._commit(self._draft, notices)
 
     async def _read_again(self) -> None:
         self._snapshot, self._draft, self._stale = await self._load(self._key().session_id), None, False

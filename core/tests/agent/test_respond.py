@@ -830,7 +830,8 @@ async def test_on_context_update_outside_a_turn_runs_at_once(persistence):
     await agent.respond("hello")
     await agent.update_context({"locale": "pt"})
     await agent.update_context({"locale": "pt"})
-    assert told == [({"a": 1}, {"a": 1, "locale": "pt"})]
+    named = {"a": 1, "session_id": "s", "user_id": None}
+    assert told == [(named, {**named, "locale": "pt"})]
 
 
 async def test_update_context_works_before_anything_was_loaded(persistence):

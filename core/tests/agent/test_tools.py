@@ -39,7 +39,7 @@ async def run_tool(persistence, made, **arguments):
     """What the model is told of one call of a tool."""
     agent = make(persistence, call(made.name, "c1", **arguments), "done", tools=[made])
     await agent.respond("go")
-    message = agent.session.get_history()[2]
+    message = agent.session.get_history()[-2]
     return message.content, message.metadata.get("error", False)
 
 
@@ -148,7 +148,7 @@ async def test_methods_and_callable_objects_are_tools_too(persistence):
 
     desk = Desk()
     assert await run_tool(persistence, tool(desk.look), where="up") == ("desk up", False)
-    assert await run_tool(await_again(persistence), tool(name="desk")(desk), where="up") == ("called up", False)
+    assert await run_tool(persistence, tool(name="desk")(desk), where="up") == ("called up", False)
 
 
 async def test_partial_functions_are_tools_too(persistence):
@@ -157,10 +157,6 @@ async def test_partial_functions_are_tools_too(persistence):
 
     made = tool(name="look")(functools.partial(look, base="in"))
     assert await run_tool(persistence, made, where="up") == ("in up", False)
-
-
-def await_again(persistence):
-    return persistence
 
 
 @pytest.mark.parametrize(
@@ -363,7 +359,7 @@ async def test_a_hanging_tool_is_bounded(persistence):
     reply = await agent.respond("go")
     assert reply.message == "sorry"
     assert cancelled == [True]
-    message = agent.session.get_history()[2]
+    message = agent.session.get_history()[-2]
     assert "0.02 seconds" in message.content
     assert message.metadata == {"error": True}
 

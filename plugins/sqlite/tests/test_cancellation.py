@@ -127,14 +127,33 @@ async def test_a_sealed_commit_that_fails_after_all_is_cancelled(path, monkeypat
 async def test_a_refused_commit_that_is_cancelled(path, monkeypatch):
     async with opened(path) as adapter:
         gate = Gate(monkeypatch, "_seal")
-        task = asyncio.ensure_future(adapter.commit(new_commit(new_key(), "x", expect=Expect.ANY)))
+        with held(adapter) as hold:
+            await hold.begun()
+            refused = asyncio.ensure_future(adapter.commit(new_commit(new_key(), "x", expect=Expect.ANY)))
+            good = asyncio.ensure_future(adapter.commit(new_commit(new_key(), "x")))
+            await hold.release()
         await gate.wait()
-        task.cancel()
+        refused.cancel()
         gate.go.set()
         with pytest.raises(asyncio.CancelledError):
-            await task
+            await refused
+        assert (await good).created
         with pytest.raises(SessionNotFound):
             await adapter.commit(new_commit(new_key(), "x", expect=Expect.ANY))
+
+
+async def test_a_lone_commit_that_is_cancelled_while_it_runs(path, monkeypatch):
+    async with opened(path) as adapter:
+        gate = Gate(monkeypatch, "_seal")
+        key = new_key()
+        task = asyncio.ensure_future(adapter.commit(new_commit(key, "x")))
+        await gate.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 0.5)
+        gate.go.set()
+        assert await adapter.load(key, LoadQuery()) is None
+        assert (await adapter.commit(new_commit(key, "x"))).created
 
 
 async def test_many_cancelled_at_random(path):

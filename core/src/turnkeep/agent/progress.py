@@ -128,11 +128,12 @@ class Progress:
         completed = has_completed(state, route.id)
         # Entering a completed route begins it anew.
         data = {} if completed and route is not self.route else state.data
-        ahead = [
-            step
-            for step in route.steps
-            if (not step.collect or missing(step.collect, data)) and not await self._is_skipped(step)
-        ]
+        ahead: list[Step] = []
+        for step in route.steps:
+            undone = not step.collect or bool(missing(step.collect, data))
+            # Only up to the next step: what those behind it depend on may not be known yet.
+            if undone and (ahead or not await self._is_skipped(step)):
+                ahead.append(step)
         return RouteInfo(
             id=route.id,
             title=route.title,

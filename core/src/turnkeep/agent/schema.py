@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -142,7 +143,7 @@ class Schema:
         except ValidationError as error:
             return None, {name: next(iter(problems_of(error).values()), "does not fit")}
         try:
-            plain = holder.model_dump(include={name})[name]
+            plain = _without_enums(holder.model_dump(include={name})[name])
             codec.encode(plain)
         except NotSerializable:
             return self._in_json_form(name, holder)
@@ -199,6 +200,17 @@ def _free(validator: Callable[..., Any]) -> Any:
 def missing(names: Iterable[str], data: Mapping[str, Any]) -> tuple[str, ...]:
     """Those of the names that are not in the data: absent, None or empty text."""
     return tuple(name for name in names if data.get(name) is None or data[name] == "")
+
+
+def _without_enums(value: Any) -> Any:
+    """The value with the members of Enums replaced by what they stand for."""
+    if isinstance(value, Enum):
+        return _without_enums(value.value)
+    if type(value) is dict:
+        return {_without_enums(key): _without_enums(item) for key, item in cast("dict[Any, Any]", value).items()}
+    if type(value) in {list, tuple, set, frozenset}:
+        return type(value)(map(_without_enums, value))
+    return value
 
 
 def _same(old: Any, new: Any) -> bool:

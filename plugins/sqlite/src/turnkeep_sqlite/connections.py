@@ -9,10 +9,12 @@ import time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol
+from urllib.parse import quote
 
 from turnkeep.errors import (
     ConfigurationError,
     ForeignTable,
+    InvalidArgument,
     SchemaMissing,
     StorageError,
     StorageRefused,
@@ -30,17 +32,33 @@ MINIMUM_VERSION: Final = (3, 37, 0)
 """The first SQLite with STRICT tables."""
 
 _WAL_LIMIT = 64 * 1024 * 1024
+_LONGEST_TIMEOUT = 3600
+_MOST_READERS = 64
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a file is used."""
+    """How a file is used.
+
+    Raises:
+        InvalidArgument: one of them makes no sense.
+    """
 
     durability: Durability = "full"
     busy_timeout: float = 5.0
     readers: int = 2
     max_page_count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.durability not in {"full", "normal"}:
+            raise InvalidArgument(f"durability is full or normal, not {self.durability!r:.40}")
+        if self.busy_timeout > _LONGEST_TIMEOUT:
+            raise InvalidArgument(f"busy_timeout is at most {_LONGEST_TIMEOUT} seconds, not {self.busy_timeout:g}")
+        if type(self.readers) is not int or not 1 <= self.readers <= _MOST_READERS:
+            raise InvalidArgument(f"readers must be 1 to {_MOST_READERS}, not {self.readers!r:.40}")
+        if self.max_page_count is not None and (type(self.max_page_count) is not int or self.max_page_count < 1):
+            raise InvalidArgument(f"max_page_count must be a positive whole number, not {self.max_page_count!r:.40}")
 
 
 class Source(Protocol):
@@ -92,7 +110,7 @@ class DatabaseFile:
     @property
     def where(self) -> str:
         """The file's URL."""
-        return f"sqlite:///{self.path}"
+        return f"sqlite:///{quote(os.fsencode(self.path))}"
 
     def exists(self) -> bool:
         """Whether there is such a file."""

@@ -179,6 +179,9 @@ class Writer:
                 return
 
     def _attempt_all(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
+        if len(jobs) == 1:
+            _attempt_lone(connection, jobs[0])
+            return
         deadline = time.monotonic() + GROUP_SECONDS
         for done, job in enumerate(jobs, 1):
             _attempt(connection, job)
@@ -212,8 +215,18 @@ class Writer:
             return not job.sealed
 
 
+def _attempt_lone(connection: sqlite3.Connection, job: Job[Any]) -> None:
+    """Runs the only job of a transaction, which raises its error: there are no neighbours to be saved from it."""
+    if not job.withdrawn:
+        job.run(connection)
+    if job.withdrawn:
+        raise asyncio.CancelledError
+    if job.error is not None:
+        raise job.error
+
+
 def _attempt(connection: sqlite3.Connection, job: Job[Any]) -> None:
-    """Runs a job within the transaction; of a failed or withdrawn one nothing stays."""
+    """Runs one of several jobs of a transaction; of a failed or withdrawn one nothing stays."""
     if not job.withdrawn:
         connection.execute("SAVEPOINT job")
         job.run(connection)
