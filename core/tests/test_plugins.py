@@ -28,10 +28,12 @@ from turnkeep.hooks import Hooks, SessionView
 from turnkeep.hookspecs import hookimpl
 from turnkeep.memory import MemoryAdapter
 from turnkeep.messages import Message
+from turnkeep.models import SessionState
 from turnkeep.payload import PayloadFilter
 from turnkeep.plugins import Plugins
 
 VIEW = SessionView("s1", None, "default")
+LOADED = SessionView("s1", None, "default", SessionState("s1"))
 
 
 @pytest.fixture(autouse=True)
@@ -297,6 +299,7 @@ USELESS = [
     ("before_provider_call", ((MESSAGE,), VIEW), ["hello"], "str, where a Message"),
     ("before_commit", (Turn("c1"), VIEW), {}, "dict, where a Turn"),
     ("before_commit", (Turn("c1"), VIEW), Turn("c2"), "a turn with another commit id"),
+    ("before_commit", (Turn("c1"), VIEW), Turn("c1", (1,)), "where the session was not loaded"),
 ]
 
 
@@ -314,7 +317,7 @@ USEFUL = [
     ("before_message_save", (MESSAGE, VIEW), MESSAGE.replace(content="…"), MESSAGE.replace(content="…")),
     ("before_provider_call", ((MESSAGE,), VIEW), [MESSAGE, MESSAGE], (MESSAGE, MESSAGE)),
     ("before_provider_call", ((MESSAGE,), VIEW), [], ()),
-    ("before_commit", (Turn("c1"), VIEW), Turn("c1", (1,)), Turn("c1", (1,))),
+    ("before_commit", (Turn("c1"), LOADED), Turn("c1", (1,)), Turn("c1", (1,))),
 ]
 
 

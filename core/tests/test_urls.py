@@ -172,7 +172,6 @@ def test_a_bad_value_names_its_option():
         url.take("session_ttl", parse_seconds, None)
 
 
-@pytest.mark.xfail(reason="core: parse_seconds lets float's own message out", strict=True)
 def test_a_word_for_seconds_is_explained():
     with pytest.raises(ValueError, match="must be a positive number of seconds"):
         parse_seconds("soon")
@@ -184,7 +183,6 @@ def test_a_location_where_there_is_none(text):
         StorageURL(text).expect_no_location()
 
 
-@pytest.mark.xfail(reason="core: a password without a user and a host is not seen", strict=True)
 def test_a_password_where_there_is_no_location():
     with pytest.raises(InvalidArgument, match="takes no host or path"):
         StorageURL("memory://:p@").expect_no_location()

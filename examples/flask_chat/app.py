@@ -56,7 +56,7 @@ def event(data: dict[str, Any]) -> str:
 
 def create_app() -> Flask:
     app = Flask(__name__)
-    store = connect(DATABASE)  # closed when the process ends; a forked worker opens its own
+    app.extensions["turnkeep"] = store = connect(DATABASE)  # a forked worker opens its own; closed at exit
     agent = Agent(
         name="Front desk", provider=GuidedProvider(), schema=Booking, routes=[booking],
         persistence=store, on_conflict="retry",

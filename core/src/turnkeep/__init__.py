@@ -95,6 +95,14 @@ from turnkeep.models import (
 from turnkeep.paging import Page
 from turnkeep.persistence import Persistence
 from turnkeep.plugins import Plugins
+from turnkeep.repositories import (
+    HistoryKey,
+    MessageRepository,
+    RecordQuery,
+    RepositoryAdapter,
+    RepositoryRecord,
+    SessionRepository,
+)
 from turnkeep.session import SessionManager
 from turnkeep.turn import OpenTurn, TurnView
 from turnkeep.urls import StorageURL
@@ -126,6 +134,7 @@ __all__ = [
     "Head",
     "HeadChange",
     "HealthReport",
+    "HistoryKey",
     "HookError",
     "Hooks",
     "InvalidArgument",
@@ -137,6 +146,7 @@ __all__ = [
     "Message",
     "MessagePage",
     "MessageQuery",
+    "MessageRepository",
     "MissingDriver",
     "NewMessage",
     "NotSerializable",
@@ -148,9 +158,12 @@ __all__ = [
     "PluginLoadError",
     "Plugins",
     "ProviderError",
+    "RecordQuery",
     "Replay",
     "Reply",
     "ReplyStream",
+    "RepositoryAdapter",
+    "RepositoryRecord",
     "Route",
     "RouteRef",
     "RouteVisit",
@@ -173,6 +186,7 @@ __all__ = [
     "SessionPage",
     "SessionQuery",
     "SessionRecord",
+    "SessionRepository",
     "SessionState",
     "SessionView",
     "Stats",

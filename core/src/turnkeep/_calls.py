@@ -35,6 +35,11 @@ class HookCalls:
                 raise TypeError(f"{type(result).__name__}, where a {type(turn).__name__} or None was expected")
             if result.commit_id != turn.commit_id:
                 raise ValueError("a turn with another commit id")
+            if session.state is None and result != turn:
+                raise ValueError(
+                    "a changed turn, where the session was not loaded: an append or a change of status can only be "
+                    "refused here, by raising; to change messages there is before_message_save"
+                )
             return result
 
         return await self._dispatcher.transform("before_commit", "turn", {"turn": turn, "session": session}, accept)

@@ -86,6 +86,9 @@ def is_plain(text: str) -> bool:
     return "\0" not in text and _LONE_SURROGATE.search(text) is None
 
 
+_TOO_MANY_DIGITS = 10**MAX_DIGITS
+
+
 def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match.group()):04x}"
 
@@ -123,7 +126,7 @@ def _pack_str(value: str) -> object:
 def _pack_int(value: int, path: str) -> object:
     if -(2**63) <= value < 2**63:
         return value
-    if value.bit_length() > MAX_DIGITS * 3.3219280948873626:  # log2(10): cheaper than writing the digits out
+    if abs(value) >= _TOO_MANY_DIGITS:
         raise NotSerializable(
             f"{path}: an integer of more than {MAX_DIGITS} digits cannot be read back; store it as text"
         )
@@ -134,7 +137,7 @@ def _pack_dict(value: dict[object, object], path: str, depth: int) -> object:
     packed: dict[str, object] = {}
     for key, item in value.items():
         if type(key) is not str:
-            raise NotSerializable(f"{path}: the key {key!r:.80} is a {type(key).__name__}; keys must be str")
+            raise NotSerializable(f"{path}: a key is a {type(key).__name__}; keys must be str")
         if not key.isascii() and _SURROGATES_MEET.search(key):
             raise NotSerializable(
                 f"{path}: the key {key!r:.80} has surrogates that would be read back as one character"
@@ -149,11 +152,21 @@ def _pack_datetime(value: object, path: str, _depth: int) -> object:
     moment = cast("datetime", value)
     if moment.utcoffset() is None:
         raise NotSerializable(f"{path}: a naive datetime does not say when; give it a timezone")
+    _check_offset(moment.utcoffset(), path)
     return {TAG: "datetime", "v": moment.isoformat()}
 
 
-def _pack_time(value: object, _path: str, _depth: int) -> object:
-    return {TAG: "time", "v": cast("time", value).isoformat()}
+def _pack_time(value: object, path: str, _depth: int) -> object:
+    moment = cast("time", value)
+    if moment.tzinfo is not None and moment.utcoffset() is None:
+        raise NotSerializable(f"{path}: a time's offset in {moment.tzinfo} depends on the day; give it a fixed one")
+    _check_offset(moment.utcoffset(), path)
+    return {TAG: "time", "v": moment.isoformat()}
+
+
+def _check_offset(offset: timedelta | None, path: str) -> None:
+    if offset is not None and offset.microseconds:
+        raise NotSerializable(f"{path}: an offset of a fraction of a second cannot be read back; round it")
 
 
 def _pack_date(value: object, _path: str, _depth: int) -> object:
@@ -167,7 +180,8 @@ def _pack_timedelta(value: object, _path: str, _depth: int) -> object:
 
 def _pack_bytes(value: object, _path: str, _depth: int) -> object:
     tag = "bytearray" if type(value) is bytearray else "bytes"
-    return {TAG: tag, "v": base64.b64encode(cast("bytes", value)).decode("ascii")}
+    raw = bytes(cast("bytes", value))  # a view may be of every other byte
+    return {TAG: tag, "v": base64.b64encode(raw).decode("ascii")}
 
 
 def _pack_decimal(value: object, _path: str, _depth: int) -> object:

@@ -214,7 +214,8 @@ class Commit:
         user_id: the owner of the session if this commit creates it; ignored otherwise.
         claim: an owner for a session that has none; ``key.scope.owner`` must then be None.
         ttl: idle time after which the session expires, counted by the server's clock from this commit; None: never.
-        message_ttl: age at which this commit's messages leave the history; None: never.
+        message_ttl: age at which this commit's messages leave the history, with all before them; None: they leave with
+            later ones that have an age, or never.
         seen: with ``Expect.ANY``, the token the writer had last read, for ``Committed.contiguous``.
     """
 

@@ -21,7 +21,6 @@ from turnkeep.errors import (
     Conflict,
     CorruptRecord,
     DataTooNew,
-    HookError,
     InvalidArgument,
     PersistenceClosed,
     SessionConflict,
@@ -96,9 +95,9 @@ class Gateway:
         await self._lifetime.aclose()
 
     @property
-    def closed(self) -> bool:
-        """Whether it was closed for good."""
-        return self._lifetime.closed
+    def is_open(self) -> bool:
+        """Whether it was opened, and not closed since."""
+        return self._lifetime.is_open
 
     async def call(
         self,
@@ -296,14 +295,7 @@ class Gateway:
     ) -> tuple[Message, ...]:
         turn = TurnView(commit.commit_id, tuple(messages), None, created=False)
         if self.plugins.listens("before_commit"):
-            wanted = await self.plugins.before_commit(turn, view)
-            if wanted is not turn:
-                raise HookError(
-                    "before_commit can change a turn only where the session was loaded; an append or a change of "
-                    "status it can only refuse, by raising. For messages use before_message_save",
-                    plugin="",
-                    hook="before_commit",
-                )
+            await self.plugins.before_commit(turn, view)
         cancelled = _cancellations()
         notices: Notices = [] if later is None else later
         try:

@@ -169,7 +169,9 @@ def session_exists(session_id: str, adapter: str) -> SessionExists:
     return SessionExists(f"a session {session_id!r:.200} is already there", session_id=session_id, adapter=adapter)
 
 
-def session_conflict(session_id: str, expected: Token, actual: Token | None, adapter: str) -> SessionConflict:
+def session_conflict(
+    session_id: str, expected: Token, actual: Token | None, adapter: str, operation: str = "commit"
+) -> SessionConflict:
     """The error for a stale token."""
     at = f"it is at {actual.version} now" if actual else "it changed since"
     return SessionConflict(
@@ -179,6 +181,7 @@ def session_conflict(session_id: str, expected: Token, actual: Token | None, ada
         expected=expected,
         actual=actual,
         adapter=adapter,
+        operation=operation,
     )
 
 

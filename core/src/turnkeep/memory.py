@@ -189,21 +189,20 @@ class MemoryAdapter(StorageAdapter):
             if record is None:
                 return False
             if expect is not None and record.head.token != expect:
-                raise session_conflict(key.session_id, expect, record.head.token, self.name)
+                raise session_conflict(key.session_id, expect, record.head.token, self.name, "delete")
             del self._records[key.scope.namespace, key.session_id]
             return True
 
     async def delete_owner(self, scope: Scope) -> Erased:
         with self._lock:
             now = self._clock()
-            doomed = [
-                (identity, record)
+            counted = list(self._live(scope, now))
+            for identity in [
+                identity
                 for identity, record in self._records.items()
                 if identity[0] == scope.namespace and scope.sees(record.head.user_id)
-            ]
-            for identity, _ in doomed:
+            ]:
                 del self._records[identity]
-            counted = [record for _, record in doomed if is_live(record.head, now)]
             return Erased(len(counted), sum(record.head.message_count for record in counted))
 
     async def sweep(self, limit: int) -> Swept:

@@ -91,7 +91,7 @@ class Persistence:
 
         Every later call raises ``PersistenceClosed``.
         """
-        if not self._gateway.closed:
+        if self._gateway.is_open:
             await self._gateway.plugins.on_shutdown(self)
         await self._gateway.aclose()
 
@@ -156,7 +156,7 @@ class Persistence:
             stage_state(turn.draft, state)
             return turn.draft.state
         if state._token is None:
-            owner = self.owner_of(state.user_id)
+            owner = self._owner_of(state.user_id)
             draft = Draft(key, None, new_state(state, owner, self._policy.data_version))
             draft.append(state.history)
         else:
@@ -241,7 +241,7 @@ class Persistence:
         """
         key = self._key(session_id)
         check_id(user_id, "user_id")
-        self.owner_of(user_id)
+        self._owner_of(user_id)
         anonymous = SessionKey(Scope(self.namespace, None), session_id)
         for scope in (key.scope, anonymous.scope):
             refuse_in_turn(self.adapter, scope, session_id, "claim_session")
@@ -502,7 +502,7 @@ class Persistence:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def owner_of(self, user_id: str | None) -> str | None:
+    def _owner_of(self, user_id: str | None) -> str | None:
         """The owner a session made here gets.
 
         Raises:
@@ -521,7 +521,7 @@ class Persistence:
         if user_id is None:
             return self._scope
         check_id(user_id, "user_id", limit=self._policy.limits.id_bytes)
-        return Scope(self.namespace, self.owner_of(user_id))
+        return Scope(self.namespace, self._owner_of(user_id))
 
     def _key(self, session_id: object) -> SessionKey:
         return SessionKey(self._scope, check_id(session_id, "a session id", limit=self._policy.limits.id_bytes))

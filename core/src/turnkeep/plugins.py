@@ -295,7 +295,8 @@ class Plugins(HookCalls):
                 entry.error = PluginLoadError(f"plugin {entry.offers.origin} is broken: {cause}", plugin=entry.name)
                 entry.error.__cause__ = error
                 self._entries.append(entry)
-                _LOG.warning("%s", entry.error, exc_info=error)
+                _LOG.warning("%s", entry.error)
+                _LOG.debug("%s", entry.error, exc_info=error)
         return listeners
 
     def _hand_over(self, plugins: Iterable[object], hooks: Hooks | None) -> list[Listener]:

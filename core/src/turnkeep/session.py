@@ -62,7 +62,7 @@ class SessionManager:
     ) -> None:
         self._persistence = persistence
         self._gateway = persistence._gateway
-        owner = persistence.owner_of(user_id)
+        owner = persistence._owner_of(user_id)
         self._scope = Scope(persistence.namespace, owner)
         self._id = self._check_id(session_id)
         self._window = persistence._policy.window if window is UNSET else check_window(window)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from turnkeep.errors import ConfigurationError, InvalidArgument
+from turnkeep.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +54,8 @@ class StorageURL:
         except ValueError:
             # The parser's own message may quote the password.
             raise InvalidArgument("this URL cannot be parsed; percent-encode special characters in its parts") from None
+        if any(ord(character) < 32 or ord(character) == 127 for character in text):
+            raise InvalidArgument("this URL has a control character; percent-encode it")  # urlsplit would drop it
         if parts.fragment:
             raise InvalidArgument("a store's URL has no #fragment; percent-encode a # in the password or path as %23")
         self.scheme = parts.scheme.lower()
@@ -116,7 +118,7 @@ class StorageURL:
         Raises:
             InvalidArgument: the URL has a host, user or path.
         """
-        if self._hosts or self.username or self.path not in {"", "/"}:
+        if self._hosts or self.username or self.password or self.path not in {"", "/"}:
             raise InvalidArgument(f"{self.scheme}:// takes no host or path; each use makes a new store")
 
     def _refuse(self, name: str) -> NoReturn:
@@ -153,7 +155,7 @@ def parse_seconds(text: str) -> timedelta:
     """A positive number of seconds."""
     try:
         return duration(float(text), "it")
-    except (ConfigurationError, OverflowError):
+    except (ValueError, OverflowError):
         raise ValueError(f"must be a positive number of seconds, not {text!r:.40}") from None
 
 

@@ -26,7 +26,7 @@ from turnkeep.session import SessionManager
 from turnkeep.turn import Draft, Joinable, OpenTurn, open_turns, refuse_in_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from turnkeep.agent.schema import Schema
     from turnkeep.agent.tools import Tool
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from turnkeep.hooks import Hooks
     from turnkeep.models import SessionState
     from turnkeep.providers.base import Provider
-
-    Emit = Callable[[str | None], Awaitable[None]]
 
 ATTEMPTS = 3
 """How often a turn is run when others commit to its session meanwhile, with ``on_conflict="retry"``."""
@@ -57,7 +55,7 @@ class _Request:
     context: Mapping[str, Any] | None
     metadata: Mapping[str, Any] | None
     commit_id: str | None
-    emit: Emit | None
+    emit: ReplyStream | None
 
     @property
     def digest(self) -> str:
@@ -137,7 +135,9 @@ class Agent:
         self._plugins = self._persistence._gateway.plugins.extended(plugins, hooks=hooks)
         if self._plugins.payload_filter is not self._persistence._gateway.plugins.payload_filter:
             raise ConfigurationError("a payload filter belongs to the store: give it to turnkeep.connect(plugins=…)")
-        self._user_id = self._persistence.owner_of(user_id)
+        if self._owns_persistence:
+            self._persistence._gateway = self._persistence._gateway.heard_by(self._plugins)
+        self._user_id = self._persistence._owner_of(user_id)
         self._window = window
         self._auto_save = auto_save
         self._session: SessionManager | None = None
@@ -253,7 +253,7 @@ class Agent:
         Takes and raises what ``respond`` does. Once text was given out, the turn is not run again after a conflict.
         """
 
-        async def respond(emit: Emit) -> Reply:
+        async def respond(emit: ReplyStream) -> Reply:
             return await self._respond(self._request(text, context, metadata, commit_id, emit), session_id, user_id)
 
         return ReplyStream(respond)
@@ -272,7 +272,7 @@ class Agent:
         context: Mapping[str, Any] | None,
         metadata: Mapping[str, Any] | None,
         commit_id: str | None,
-        emit: Emit | None,
+        emit: ReplyStream | None,
     ) -> _Request:
         if type(text) is not str:
             raise InvalidArgument(f"respond() takes the user's text, not {type(text).__name__}")
@@ -281,7 +281,7 @@ class Agent:
         return _Request(text, context, metadata, commit_id, emit)
 
     def _manager(self, session_id: str | None, *, user_id: str | None = None, auto_save: bool = True) -> SessionManager:
-        owner = self._user_id if user_id is None else self._persistence.owner_of(user_id)
+        owner = self._user_id if user_id is None else self._persistence._owner_of(user_id)
         manager = SessionManager(
             self._persistence, session_id=session_id, user_id=owner, auto_save=auto_save, window=self._window
         )
@@ -380,6 +380,8 @@ class Agent:
                 view = SessionView.of(turn.draft.state, namespace)
                 await plugins.on_context_update(copy.deepcopy(turn.context), began_with, view)
             turn.draft.replies[turn.draft.commit_id] = (turn.draft.digest, reply)
+            if request.emit is not None:
+                await request.emit._all_read()
             await self._save(manager, turn.draft)
         if manager is self._session:
             self._context |= turn.kept_context
@@ -399,6 +401,8 @@ class Agent:
         try:
             await manager._save(draft)
         except SessionConflict as conflict:
+            if conflict.session_id != draft.key.session_id:
+                raise  # a listener's own, about another session
             raise _Lost(conflict) from conflict
         except SessionExists as exists:
             # Somebody else began the session meanwhile: that is a conflict, unless the id is another owner's.

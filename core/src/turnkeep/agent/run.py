@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnkeep import codec
 from turnkeep._callbacks import run
+from turnkeep._threads import run_in_thread
 from turnkeep.agent.progress import Progress, step_info
 from turnkeep.agent.reply import Reply
 from turnkeep.agent.tools import ToolInvocation
@@ -21,17 +22,16 @@ from turnkeep.providers.base import ProviderReply, ProviderRequest
 from turnkeep.turn import merge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from turnkeep.agent.agent import Agent
     from turnkeep.agent.reply import StoppedReason
     from turnkeep.agent.routes import Route, Step
+    from turnkeep.agent.stream import ReplyStream
     from turnkeep.agent.tools import Tool
     from turnkeep.gateway import Gateway
     from turnkeep.turn import Draft, OpenTurn
 
-    Emit = Callable[[str | None], Awaitable[None]]
-    """Takes a piece of text; None begins another assistant message."""
 
 TOOL_ROUNDS = 8
 """How often the provider may ask for tools in one turn."""
@@ -53,7 +53,7 @@ class Run:
         spoken: a piece of text was given out already.
     """
 
-    def __init__(self, agent: Agent, gateway: Gateway, turn: OpenTurn, emit: Emit | None) -> None:
+    def __init__(self, agent: Agent, gateway: Gateway, turn: OpenTurn, emit: ReplyStream | None) -> None:
         self._agent = agent
         self._gateway = gateway
         self._plugins = plugins = gateway.plugins
@@ -154,15 +154,15 @@ class Run:
             self._usage[name] = self._usage.get(name, 0) + count
         return reply
 
-    async def _stream(self, request: ProviderRequest, emit: Emit) -> ProviderReply | None:
-        await emit(None)
+    async def _stream(self, request: ProviderRequest, emit: ReplyStream) -> ProviderReply | None:
+        await emit._begin()
         reply: ProviderReply | None = None
         pieces = self._agent.provider.stream(request)
         try:
             async for piece in pieces:
                 if isinstance(piece, str):
                     self.spoken = self.spoken or bool(piece)
-                    await emit(piece)
+                    await emit._give(piece)
                 else:
                     reply = piece
         finally:
@@ -274,7 +274,8 @@ class Run:
         deadline = asyncio.timeout(self._agent.tool_timeout)
         try:
             async with deadline:
-                result = await run(partial(tool.function, **arguments), self._plugins.offload)
+                # A plain function may take its time: in a thread it neither stops the loop nor outlasts its deadline.
+                result = await run(partial(tool.function, **arguments), self._plugins.offload or run_in_thread)
             return (result if type(result) is str else codec.encode(result, what=f"result of {call.name}")), False
         except TimeoutError as error:
             if deadline.expired():

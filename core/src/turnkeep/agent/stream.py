@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from turnkeep.agent.reply import Reply
 
-    Emit = Callable[[str | None], Awaitable[None]]
-
 _QUEUE_SIZE = 16
 
 
@@ -29,7 +27,7 @@ class ReplyStream:
     the turn and waits for it to end: nothing is stored. What the turn raises is raised by the iteration.
     """
 
-    def __init__(self, respond: Callable[[Emit], Awaitable[Reply]]) -> None:
+    def __init__(self, respond: Callable[[ReplyStream], Awaitable[Reply]]) -> None:
         """Use ``agent.stream``."""
         self._respond = respond
         self._queue: asyncio.Queue[StreamChunk | None] = asyncio.Queue()
@@ -37,6 +35,7 @@ class ReplyStream:
         self._task: asyncio.Task[Reply] | None = None
         self._accumulated = ""
         self._ended = False
+        self._hungry = asyncio.Event()  # the reader waits and nothing is left in the queue
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
@@ -69,28 +68,40 @@ class ReplyStream:
             raise InvalidArgument("a stream is entered before it is read: async with agent.stream(…) as stream")
         if self._ended:
             return None
+        if self._queue.empty():
+            self._hungry.set()
         chunk = await self._queue.get()
+        self._hungry.clear()
         self._room.release()
         if chunk is None or chunk.done:
             self._ended = True
             await self._task  # raises what the turn raised
         return chunk
 
-    async def _run(self) -> Reply:
-        try:
-            reply = await self._respond(self._emit)
-        except BaseException:
-            self._queue.put_nowait(None)
-            raise
-        if not self._accumulated and reply.message:
-            await self._emit(reply.message)  # a replayed reply was not streamed
-        self._queue.put_nowait(StreamChunk("", self._accumulated, done=True, reply=reply))
-        return reply
+    async def _begin(self) -> None:
+        """Another assistant message begins."""
+        self._accumulated = ""
 
-    async def _emit(self, piece: str | None) -> None:
-        if piece is None:
-            self._accumulated = ""
-        elif piece:
+    async def _give(self, piece: str) -> None:
+        """Hands a piece of text to the reader; waits while too many are not read."""
+        if piece:
             self._accumulated += piece
             await self._room.acquire()
             self._queue.put_nowait(StreamChunk(piece, self._accumulated))
+
+    async def _all_read(self) -> None:
+        """Waits until the reader has every piece and asks for more: one that leaves before must leave nothing."""
+        while not self._queue.empty() or not self._hungry.is_set():
+            await self._hungry.wait()
+            await asyncio.sleep(0)
+
+    async def _run(self) -> Reply:
+        try:
+            reply = await self._respond(self)
+            if not self._accumulated:
+                await self._give(reply.message)  # a replayed reply was not streamed
+        except BaseException:
+            self._queue.put_nowait(None)
+            raise
+        self._queue.put_nowait(StreamChunk("", self._accumulated, done=True, reply=reply))
+        return reply

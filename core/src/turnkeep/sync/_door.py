@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from turnkeep.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 
@@ -69,30 +69,6 @@ class Door:
             future.cancel()
             settled.wait(PATIENCE)
             raise
-
-    def offload(self, function: Callable[[], T], /) -> Awaitable[T]:
-        """Runs a plain function in a thread of its own: a pool could fill up with ones that wait for each other."""
-        future: asyncio.Future[T] = self._loop.create_future()
-
-        def settle(result: T | None, error: BaseException | None) -> None:
-            if future.done():
-                return  # given up on: too late, or cancelled
-            if error is None:
-                future.set_result(result)  # pyright: ignore[reportArgumentType] - a result of T where there is no error
-            else:
-                future.set_exception(RuntimeError(str(error)) if isinstance(error, StopIteration) else error)
-
-        def work() -> None:
-            result, failure = None, None
-            try:
-                result = function()
-            except BaseException as error:  # noqa: BLE001 - raised where the function is awaited
-                failure = error
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(settle, result, failure)
-
-        threading.Thread(target=work, name="turnkeep-callback", daemon=True).start()
-        return future
 
     def close_at_exit(self, left_open: Closable) -> None:
         """Has it closed at interpreter exit, if it is still around then."""

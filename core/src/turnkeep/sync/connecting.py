@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from turnkeep import connecting
+from turnkeep._threads import run_in_thread
 from turnkeep.contract import StorageAdapter
 from turnkeep.sync._bound import Made
 from turnkeep.sync.persistence import Persistence
@@ -74,7 +75,7 @@ async def built_here(store: Store, door: Door, **settings: Any) -> persistence.P
         if inspect.isawaitable(adapter):
             adapter = await adapter
     made = connecting.build(cast("str | StorageAdapter", adapter), **settings)
-    made._gateway.plugins.offload = door.offload
+    made._gateway.plugins.offload = run_in_thread
     door.close_at_exit(made)
     return made
 

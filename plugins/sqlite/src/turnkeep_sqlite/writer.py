@@ -31,6 +31,9 @@ T = TypeVar("T")
 GROUP_SIZE: Final = 64
 """How many jobs share a transaction at most."""
 
+TOLD_TOGETHER: Final = 8
+"""Of how many jobs that share none the outcome is told at once: a wake-up of the loop costs as much as a short read."""
+
 GROUP_SECONDS: Final = 0.05
 """No job joins a transaction that is older: those in it are waiting, and so are other processes."""
 
@@ -51,14 +54,9 @@ class Writer:
         self._lock = threading.Lock()  # of what loop and thread decide between them: closed, withdrawn, sealed
         self._closed = False  # nothing can be handed over any more
         self._ended = False  # and the thread knows
-        self._busy = False
+        self.is_committing = False
         self._opening: Job[sqlite3.Connection] | None = None
         self._thread = threading.Thread(target=self._main, name="turnkeep-sqlite-writer", daemon=True)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it would begin with a job at once. What it says may be over when it is heard."""
-        return not self._busy and self._queue.empty()
 
     async def start(self, connect: Callable[[], sqlite3.Connection]) -> None:
         """Starts the thread, which connects; raises what ``connect`` raises, and the thread ends."""
@@ -124,12 +122,10 @@ class Writer:
         """Does what waits; False at the end. A call of its own, so that nothing of it is kept while waiting."""
         self._receive()
         while self._alone:
-            job = self._alone.popleft()
-            self._settle(connection, [job], lambda job=job: job.run(connection))
-        group = [self._waiting.popleft() for _ in range(min(GROUP_SIZE, len(self._waiting)))]
-        group = [job for job in group if not job.withdrawn]
-        if group:
-            self._settle(connection, group, lambda: self._commit(connection, group))
+            self._settle(connection, _pop(self._alone, TOLD_TOGETHER), _run_each)
+        while self._waiting and self._queue.empty():
+            self.is_committing = True
+            self._settle(connection, _pop(self._waiting, GROUP_SIZE), self._commit)
         return bool(self._waiting) or not self._ended
 
     def _receive(self) -> None:
@@ -140,20 +136,25 @@ class Writer:
                 job = self._queue.get(block=block)
             except queue.Empty:
                 break
-            self._busy, block = True, False
+            block = False
             if job is None:
                 self._ended = True
             else:
                 (self._alone if job.alone else self._waiting).append(job)
 
-    def _settle(self, connection: sqlite3.Connection, jobs: list[Job[Any]], settle: Callable[[], None]) -> None:
-        try:
-            with self._source.in_use(connection):
-                settle()
-        except BaseException as error:  # noqa: BLE001 - the thread must live on: others wait for it
-            _fail(jobs, error)
-        # Before anybody hears of it: who does will ask at once for the next thing.
-        self._busy = bool(self._alone or self._waiting)
+    def _settle(
+        self,
+        connection: sqlite3.Connection,
+        jobs: list[Job[Any]],
+        settle: Callable[[sqlite3.Connection, list[Job[Any]]], None],
+    ) -> None:
+        if jobs:
+            try:
+                with self._source.in_use(connection):
+                    settle(connection, jobs)
+            except BaseException as error:  # noqa: BLE001 - the thread must live on: others wait for it
+                _fail(jobs, error)
+        self.is_committing = False  # before anybody hears of it, and asks for the next thing
         deliver(jobs)
 
     def _commit(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
@@ -213,6 +214,17 @@ class Writer:
         with self._lock:
             job.withdrawn = True
             return not job.sealed
+
+
+def _pop(jobs: deque[Job[Any]], count: int) -> list[Job[Any]]:
+    """The first so many, without those that were withdrawn."""
+    popped = [jobs.popleft() for _ in range(min(count, len(jobs)))]
+    return [job for job in popped if not job.withdrawn]
+
+
+def _run_each(connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
+    for job in jobs:
+        job.run(connection)
 
 
 def _attempt_lone(connection: sqlite3.Connection, job: Job[Any]) -> None:
