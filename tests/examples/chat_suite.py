@@ -55,15 +55,15 @@ class Server:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         end = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > end:
-                    self.end(signal.SIGKILL)
-                    raise AssertionError(f"the service did not start:\n{self.said()}") from None
-                time.sleep(0.05)
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.end(signal.SIGKILL)
+                raise AssertionError(f"the service did not start:\n{self.said()}")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        with closing(socket.socket()) as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Ends the process, and returns its exit code."""

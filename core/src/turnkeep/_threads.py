@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,7 +38,7 @@ def run_in_thread(function: Callable[[], T], /) -> Awaitable[T]:
             result = function()
         except BaseException as error:  # noqa: BLE001 - raised where the function is awaited
             failure = error
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 
     context = contextvars.copy_context()

@@ -95,6 +95,11 @@ class Gateway:
         await self._lifetime.aclose()
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed for good."""
+        return self._lifetime.closed
+
+    @property
     def is_open(self) -> bool:
         """Whether it was opened, and not closed since."""
         return self._lifetime.is_open

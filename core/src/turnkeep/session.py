@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from turnkeep.contract import Scope, SessionKey
-from turnkeep.errors import SessionConflict, SessionExists, SessionNotLoaded, StorageError
+from turnkeep.errors import InvalidArgument, SessionConflict, SessionExists, SessionNotLoaded, StorageError
 from turnkeep.gates import Exclusive
 from turnkeep.gateway import AlreadyCommitted, digest_of
 from turnkeep.hooks import SessionView
@@ -17,6 +17,7 @@ from turnkeep.judge import commit_id_reused
 from turnkeep.messages import Message, take_messages, unstored
 from turnkeep.models import UNSET, SessionState, Unset
 from turnkeep.paging import check_page_limit
+from turnkeep.persistence import Persistence
 from turnkeep.policy import check_window
 from turnkeep.turn import Draft, Joinable, OpenTurn, joined, merge, refuse_in_turn
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from turnkeep.agent.schema import Schema
     from turnkeep.contract import Committed
     from turnkeep.messages import Role
-    from turnkeep.persistence import Persistence
     from turnkeep.plugins import Plugins
     from turnkeep.snapshot import Snapshot
 
@@ -60,6 +60,8 @@ class SessionManager:
         auto_save: bool = True,
         window: int | Unset | None = UNSET,
     ) -> None:
+        if not isinstance(persistence, Persistence):
+            raise InvalidArgument(f"a SessionManager needs a turnkeep.Persistence, not {persistence!r:.80}")
         self._persistence = persistence
         self._gateway = persistence._gateway
         owner = persistence._owner_of(user_id)
@@ -503,6 +505,7 @@ class SessionTurn:
     def __init__(self, session: SessionManager, commit_id: str | None) -> None:
         self._session = session
         self._commit_id = commit_id
+        self._turn: OpenTurn | None = None
 
     async def __aenter__(self) -> OpenTurn:
         self._joinable = Joinable(await self.start())
@@ -535,21 +538,28 @@ class SessionTurn:
         self._turn = OpenTurn(session._gateway.adapter, draft, replayed=replayed)
         return self._turn
 
+    async def _abandon(self) -> None:
+        """Drops the turn, if it was opened, and gives the session free."""
+        if self._turn is not None:
+            await self.finish(asyncio.CancelledError())
+
     async def finish(self, error: BaseException | None) -> None:
         """Makes the turn durable, or drops it where the block failed, and gives the session free."""
-        draft = self._turn.draft
+        turn = self._turn
+        assert turn is not None
+        draft = turn.draft
         try:
-            if error is None and self._turn.replayed and draft.base is not None:
+            if error is None and turn.replayed and draft.base is not None:
                 self._session._adopt(draft.base)
             elif error is None and draft.changed:
                 async with self._session._lock as notices:
                     try:
                         await self._session._save(draft, notices)
                     except AlreadyCommitted:
-                        self._turn.replayed = True
+                        turn.replayed = True
                         await self._session._read_again()
         finally:
-            self._turn.drop()
+            turn.drop()
             await self._passage.__aexit__(None, None, None)
 
     async def _begin(self, key: SessionKey, commit_id: str) -> Draft:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -126,6 +127,15 @@ class StorageURL:
         hint = f"did you mean {near[0]}? " if near else ""
         known = ", ".join(sorted(self._known))
         raise InvalidArgument(f"{self.scheme} URLs have no option {name!r:.80}; {hint}Known: {known}")
+
+
+def anchored(text: str) -> str:
+    """A URL that names the same file from any working directory: ``sqlite:///here.db`` is relative to this one."""
+    prefix = "sqlite:///"
+    if not text.startswith(prefix) or text.startswith(f"{prefix}/"):
+        return text
+    path, mark, options = text.removeprefix(prefix).partition("?")
+    return f"{prefix}/{quote(str(Path(unquote(path)).absolute()).lstrip('/'))}{mark}{options}" if path else text
 
 
 def parse_text(text: str) -> str:

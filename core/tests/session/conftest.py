@@ -27,9 +27,9 @@ def make_inner(request, tmp_path):
     if request.param == "memory":
         one = turnkeep.MemoryAdapter()
         return lambda: one
-    from turnkeep_sqlite import SQLiteAdapter
+    sqlite = pytest.importorskip("turnkeep_sqlite", reason="turnkeep-sqlite is not installed")
 
-    return lambda: SQLiteAdapter(tmp_path / "store.db", durability="normal")
+    return lambda: sqlite.SQLiteAdapter(tmp_path / "store.db", durability="normal")
 
 
 @pytest.fixture

@@ -83,7 +83,9 @@ def run(command: list[str], *, deadline: float = DEADLINE, interrupt_at: str | N
     With ``interrupt_at`` it gets the Ctrl-C of a terminal once it has printed that line.
     """
     if command[0] == sys.executable:
-        command[1:1] = ["-X", "faulthandler", "-W", "default::ResourceWarning"]
+        # Python 3.12 warns of every fork beside threads.
+        warnings = ["default::ResourceWarning", "ignore:This process:DeprecationWarning"]
+        command[1:1] = ["-X", "faulthandler", *(word for each in warnings for word in ("-W", each))]
     started = time.monotonic()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -188,10 +190,10 @@ def raises(kind: type[BaseException], words: str = "") -> Iterator[list[BaseExce
     try:
         yield caught
     except kind as error:
-        assert words in str(error), error
         caught.append(error)
     else:
         raise AssertionError(f"no {kind.__name__} was raised")
+    assert words in str(caught[0]), caught[0]
 
 
 def in_time(function: Callable[[], Any], seconds: float = 3.0) -> Any:

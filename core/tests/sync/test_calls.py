@@ -237,7 +237,7 @@ def test_a_turn_is_one_commit(store: Persistence) -> None:
 def test_a_turn_that_fails_leaves_nothing(store: Persistence, error: type[BaseException]) -> None:
     session = SessionManager(store, session_id="s")
     session.get_or_create()
-    with pytest.raises(error), session.turn() as turn:
+    with pytest.raises(error), session.turn() as turn:  # noqa: PT012
         turn.add_message("user", "one")
         store.update_collected_data("s", {"a": 1})
         raise error
@@ -515,7 +515,7 @@ def test_a_stream_that_is_left_leaves_nothing(store: Persistence, way: str) -> N
             for _ in stream:
                 break
     elif way == "raise":
-        with pytest.raises(ZeroDivisionError), agent.stream(text) as stream:
+        with pytest.raises(ZeroDivisionError), agent.stream(text) as stream:  # noqa: PT012
             next(iter(stream))
             raise ZeroDivisionError
     elif way == "not read":

@@ -95,7 +95,7 @@ def test_a_daemon_thread_waits_for_a_model(url: str) -> None:
 
 
 def test_a_thread_that_is_no_daemon_is_waited_for(url: str) -> None:
-    check(AGENT + "agent.provider.pause = 1\n"
+    check(AGENT + "agent.provider.pause = 1\nagent.persistence.find_sessions()\n"
           "threading.Thread(target=agent.respond, args=('hi',)).start()\n", url)  # fmt: skip
     assert stored(url, "s") == SAID
 
@@ -120,7 +120,7 @@ import turnkeep
 class Plain:
     @turnkeep.hookimpl
     def on_shutdown(self, persistence):
-        print(threading.current_thread().name)
+        print('plain')
 class Async:
     @turnkeep.hookimpl
     async def on_shutdown(self, persistence):
@@ -128,7 +128,7 @@ class Async:
         print(found.id)
 store = connect(url, plugins=[Async(), Plain()])
 SessionManager(store, session_id="s").get_or_create()
-""", url, stdout="s\nturnkeep-callback\n")  # fmt: skip
+""", url, stdout="s\nplain\n")  # fmt: skip
 
 
 def test_atexit_functions_on_either_side_may_close(url: str) -> None:

@@ -373,6 +373,7 @@ def test_a_relative_url_means_the_same_file_in_the_child(place: Path) -> None:
 def test_a_fork_while_other_threads_are_busy(url: str) -> None:
     with connect(url) as store:
         agent = Agent(name="a", provider=Echo(), persistence=store, on_conflict="retry")
+        agent.respond("hi", session_id="busy-0")  # what is imported late is imported: no child survives half a module
         stop = threading.Event()
 
         def talk(number: int) -> None:

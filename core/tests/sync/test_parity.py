@@ -21,8 +21,8 @@ PAIRS = {
 }
 RENAMED = {"aclose": "close", "__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__"}
 WITHOUT_TWIN = {
-    "ReplyStream": {"next_chunk"},  # what `for chunk in stream` is made of
-    "SessionTurn": {"start", "finish"},  # what `with session.turn()` is made of
+    "ReplyStream": {"next_chunk", "begin", "give", "all_read"},  # what `for chunk in stream` is made of
+    "SessionTurn": {"start", "finish", "abandon"},  # what `with session.turn()` is made of
 }
 ATTRIBUTES = {"Agent": {"name", "provider", "instructions", "tool_timeout"}, "SessionManager": {"auto_save"}}
 """What ``__init__`` sets and has no underscore is public, too."""

@@ -61,9 +61,7 @@ def test_thirty_two_streams_some_of_them_left(url: str) -> None:
             for chunk in stream:
                 if number % 8 >= 4:
                     break
-            else:
-                assert chunk.reply is not None
-                assert chunk.reply.message == f"ONE TWO {number}"
+                assert chunk.reply is None or chunk.reply.message == f"ONE TWO {number}"
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(talk, range(THREADS)))

@@ -166,6 +166,8 @@ async def test_a_file_that_vanishes_takes_no_acknowledged_commit(path, replace):
         path.unlink()
         if replace:
             path.touch()
+            await adapter.migrate()
+            assert (await adapter.check()).ok
         with pytest.raises(StorageUnavailable, match="removed or replaced"):
             await adapter.commit(new_commit(key, "y", expect=token))
         await adapter.aclose()

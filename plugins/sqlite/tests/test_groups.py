@@ -72,7 +72,7 @@ async def test_turns_of_many_sessions_share_one_transaction(path):
         keys = [new_key() for _ in range(64)]
         outcomes = await together(adapter, *(adapter.commit(new_commit(key, "hello")) for key in keys))
         assert all(outcome.token.version == 1 for outcome in outcomes)
-        assert (seen.count("BEGIN IMMEDIATE"), seen.count("SAVEPOINT job"), seen.count("COMMIT")) == (1, 64, 1)
+        assert (seen.count("BEGIN IMMEDIATE"), seen.count("COMMIT")) == (1, 1)
         for key in keys:
             assert (await adapter.load(key, LoadQuery())).messages[0].content == "hello"
 

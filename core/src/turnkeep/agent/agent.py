@@ -129,14 +129,12 @@ class Agent:
         self._routes = Routes(routes, None if self._schema is None else self._schema.fields)
         self._tools = as_tools(tools, f"agent {name!r}")
         self._initial_context = _copied(context)
-        self._owns_persistence = not isinstance(persistence, Persistence)
         store = "memory://" if persistence is None else persistence
         self._persistence = store if isinstance(store, Persistence) else build(store)
         self._plugins = self._persistence._gateway.plugins.extended(plugins, hooks=hooks)
         if self._plugins.payload_filter is not self._persistence._gateway.plugins.payload_filter:
             raise ConfigurationError("a payload filter belongs to the store: give it to turnkeep.connect(plugins=…)")
-        if self._owns_persistence:
-            self._persistence._gateway = self._persistence._gateway.heard_by(self._plugins)
+        self._own_persistence(not isinstance(persistence, Persistence))
         self._user_id = self._persistence._owner_of(user_id)
         self._window = window
         self._auto_save = auto_save
@@ -144,6 +142,19 @@ class Agent:
         self._context = _copied(context)
         if session_id is not None:
             self._session = self._manager(session_id, auto_save=auto_save)
+
+    def _own_persistence(self, owned: bool) -> None:
+        """Whether the store is the agent's: closed with it, and heard by its listeners."""
+        self._owns_persistence = owned
+        if owned:
+            self._persistence._gateway = self._persistence._gateway.heard_by(self._plugins)
+
+    def _resumed(self, before: Agent) -> Agent:
+        """This agent, going on with the own session and context of another."""
+        if before._session is not None:
+            self._session = self._manager(before._session.id, auto_save=before._session.auto_save)
+        self._context = before._context
+        return self
 
     def __repr__(self) -> str:
         return f"<Agent {self.name!r} on {self._persistence.adapter.name}>"

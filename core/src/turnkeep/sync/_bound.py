@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from turnkeep.errors import ConfigurationError
-from turnkeep.sync._door import Door, the_door
+from turnkeep.sync._door import Door, process_lock, the_door
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -37,7 +38,8 @@ class Made(Generic[Inner]):
     """An object made on the loop of its door, and made again in a forked child.
 
     Args:
-        make: makes it.
+        make: makes it, on the loop of the door it is given; in a forked child it is also given the parent's, to make
+            the same of.
         what: what it is called in errors.
         again: whether it can be made again. A client that was handed in cannot: its connections are the parent's.
         upon: what it is made from, to be found first.
@@ -45,7 +47,7 @@ class Made(Generic[Inner]):
 
     def __init__(
         self,
-        make: Callable[[Door], Coroutine[Any, Any, Inner]],
+        make: Callable[[Door, Inner | None], Coroutine[Any, Any, Inner]],
         *,
         what: str,
         again: bool,
@@ -56,22 +58,26 @@ class Made(Generic[Inner]):
         self._again = again
         self._upon = upon
         self.door: Door = the_door()
-        self._made = self.door.run(lambda: make(self.door))
+        self._made = self.door.run(lambda: make(self.door, None))
 
     def find(self) -> Inner:
         """The object, of this process."""
         if self._upon is not None:
             self._upon.find()
-        door = the_door()
-        if door is not self.door:
+        if self.door.pid == os.getpid():
+            return self._made
+        with process_lock():
+            door = the_door()
+            if door is self.door:
+                return self._made
             if not self._again:
                 raise ConfigurationError(
                     f"this {self._what} was made before a fork, around a client or a store in memory that only the "
                     "parent process has: make it in the child, or from a URL"
                 )
-            self._made = door.run(lambda: self._make(door))
+            self._made = door.run(lambda: self._make(door, self._made))
             self.door = door
-        return self._made
+            return self._made
 
 
 class Part(Generic[Outer, Inner]):

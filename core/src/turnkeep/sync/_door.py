@@ -7,9 +7,10 @@ import atexit
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
-from turnkeep.errors import ConfigurationError
+from turnkeep.errors import ConfigurationError, PersistenceClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE: Final = 5.0
-"""Seconds that settling an interrupted call, and closing what was left open at exit, may take."""
+"""Seconds that closing what was left open at exit may take."""
+
+SETTLING: Final = 30.0
+"""Seconds that an interrupted call may take to settle; every call to a database has a deadline well below."""
 
 
 class Closable(Protocol):
@@ -28,6 +32,52 @@ class Closable(Protocol):
         ...
 
 
+class _Call(Generic[T]):
+    """One call through the door. Its task never raises: an exit in it must end the call, not the loop."""
+
+    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self.settled = threading.Event()
+        self._caller = threading.current_thread()
+        self._door = door
+        self._loop = loop
+        self._make = make
+        self._task: asyncio.Task[None] | None = None
+        self._given_up = False
+        self._result: T | None = None
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        """On the loop, with the caller's context variables."""
+        if not self._given_up:
+            self._task = self._loop.create_task(self._work())
+            self._task.add_done_callback(self._settle)  # also of a task that was cancelled before it began
+
+    async def _work(self) -> None:
+        try:
+            self._result = await self._make()
+        except BaseException as error:  # noqa: BLE001 - raised where the call was made
+            self._error = error
+
+    def _settle(self, _: asyncio.Task[None]) -> None:
+        # While the interpreter ends only daemon threads wait beside the one that closes: they end with it, quietly.
+        if self._door.closer is None or self._door.closer is self._caller:
+            self.settled.set()
+
+    def give_up(self) -> None:
+        """On the loop: cancels the call, or keeps it from starting."""
+        self._given_up = True
+        if self._task is None:
+            self.settled.set()
+        else:
+            self._task.cancel()
+
+    def outcome(self) -> T:
+        """What it returned or raised."""
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._result)
+
+
 class Door:
     """One event loop in one thread, for everything blocking in this process.
 
@@ -36,10 +86,22 @@ class Door:
 
     def __init__(self) -> None:
         self.pid: Final = os.getpid()
+        self.closed = False
+        self.closer: threading.Thread | None = None
         self._left_open: weakref.WeakSet[Closable] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="turnkeep-door", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="turnkeep-door", daemon=True)
         self._thread.start()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it leads anywhere: it is of this process, and was not closed."""
+        return not self.closed and self.pid == os.getpid()
+
+    def _serve(self) -> None:
+        while not self.closed:
+            with suppress(SystemExit, KeyboardInterrupt):  # of a task, which tells who waits for it
+                self._loop.run_forever()
 
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What the coroutine returns or raises. It sees the caller's context variables, so it joins open turns.
@@ -47,28 +109,28 @@ class Door:
         Interrupted while it waits, it cancels the coroutine, waits for that to settle, and raises the interruption.
 
         Raises:
-            ConfigurationError: called on the door's own thread, which would wait for itself.
+            ConfigurationError: called on the door's own thread, which would wait for itself; or through the door of the
+                parent process after a fork.
+            PersistenceClosed: the interpreter is ending.
         """
         if threading.current_thread() is self._thread:
             raise ConfigurationError(
                 "a blocking call was made on the event loop of turnkeep.sync, which would wait for itself; async hooks "
                 "and tools await the asynchronous API, plain functions may use the blocking one"
             )
-        settled = threading.Event()
-
-        async def call() -> T:
-            try:
-                return await make()
-            finally:
-                settled.set()
-
-        future = asyncio.run_coroutine_threadsafe(call(), self._loop)
+        if self.pid != os.getpid():
+            raise ConfigurationError("this was begun before a fork and is the parent process's; begin it anew here")
+        if self.closed:
+            raise PersistenceClosed("turnkeep.sync is closed: the interpreter is ending")
+        call = _Call(self, self._loop, make)
         try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            settled.wait(PATIENCE)
+            self._loop.call_soon_threadsafe(call.start)
+            call.settled.wait()
+        except BaseException:
+            self._loop.call_soon_threadsafe(call.give_up)
+            call.settled.wait(SETTLING)
             raise
+        return call.outcome()
 
     def close_at_exit(self, left_open: Closable) -> None:
         """Has it closed at interpreter exit, if it is still around then."""
@@ -76,24 +138,40 @@ class Door:
 
     def close(self) -> None:
         """Closes what is open, patiently but not for ever, and ends the thread. Does nothing in a forked child."""
-        if self.pid != os.getpid() or not self._thread.is_alive():
+        if not self.is_ours:
             return
         for left_open in list(self._left_open):
-            try:
+            with suppress(Exception):  # the process ends; the others are closed all the same
                 self.run(lambda it=left_open: asyncio.wait_for(it.aclose(), PATIENCE))
-            except Exception:  # noqa: BLE001, S112 - the process ends; the others are closed all the same
-                continue
+        self.closer = threading.current_thread()
+        with suppress(Exception):
+            self.run(_end_tasks)
+        self.closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         if not self._thread.is_alive():
             self._loop.close()
 
 
+async def _end_tasks() -> None:
+    """Cancels what still runs on the loop: the turns of streams that nobody left."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=PATIENCE)
+
+
 class _Process:
     """What there is one of in each process."""
 
-    lock = threading.Lock()
+    lock = threading.RLock()
     door: Door | None = None
+
+
+def process_lock() -> AbstractContextManager[Any]:
+    """Held while an object is made again in a forked child, where several threads may ask for it at once."""
+    return _Process.lock
 
 
 def the_door() -> Door:
@@ -107,7 +185,7 @@ def the_door() -> Door:
 
 def _after_fork() -> None:
     # Neither the parent's thread nor, if it was taken, its lock lives on in the child.
-    _Process.lock = threading.Lock()
+    _Process.lock = threading.RLock()
     _Process.door = None
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from turnkeep import agent
+from turnkeep.contract import StorageAdapter
+from turnkeep.errors import InvalidArgument
 from turnkeep.models import UNSET
 from turnkeep.sync._bound import Bound, Made, Part
 from turnkeep.sync.connecting import built_here, can_be_made_again
 from turnkeep.sync.persistence import Persistence
 from turnkeep.sync.session import SessionManager
+from turnkeep.urls import anchored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -51,9 +54,13 @@ class Agent(Bound[agent.Agent]):
     ) -> None:
         given = persistence if isinstance(persistence, Persistence) else None
         store: Store = "memory://" if persistence is None or isinstance(persistence, Persistence) else persistence
+        if not isinstance(store, str | StorageAdapter) and not callable(store):
+            raise InvalidArgument(f"a blocking Agent takes a URL or a persistence of turnkeep.sync, not {store!r:.80}")
+        if isinstance(store, str):
+            store = anchored(store)
         routes, tools, plugins = tuple(routes), tuple(tools), tuple(plugins)
 
-        async def make(door: Door) -> agent.Agent:
+        async def make(door: Door, before: agent.Agent | None) -> agent.Agent:
             made = agent.Agent(
                 name=name,
                 provider=provider,
@@ -72,8 +79,8 @@ class Agent(Bound[agent.Agent]):
                 window=window,
                 tool_timeout=tool_timeout,
             )
-            made._owns_persistence = given is None
-            return made
+            made._own_persistence(given is None)
+            return made if before is None else made._resumed(before)
 
         upon = given._source if given is not None else None
         super().__init__(Made(make, what="Agent", again=given is not None or can_be_made_again(store), upon=upon))
@@ -87,8 +94,9 @@ class Agent(Bound[agent.Agent]):
         self.close()
 
     def close(self) -> None:
-        """As ``aclose`` there."""
-        self._run(lambda it: it.aclose())
+        """As ``aclose`` there. In a forked child that has not used it there is nothing to close."""
+        if self._source.door.is_ours:
+            self._run(lambda it: it.aclose())
 
     @property
     def name(self) -> str:
@@ -101,6 +109,16 @@ class Agent(Bound[agent.Agent]):
         return self._inner.provider
 
     @property
+    def instructions(self) -> str:
+        """As there."""
+        return self._inner.instructions
+
+    @property
+    def tool_timeout(self) -> float:
+        """As there."""
+        return self._inner.tool_timeout
+
+    @property
     def persistence(self) -> Persistence:
         """As there."""
         return self._given or Persistence(Part(self._source, lambda it: it.persistence))
@@ -109,7 +127,7 @@ class Agent(Bound[agent.Agent]):
     def session(self) -> SessionManager:
         """As there."""
         _ = self._inner.session  # raises where there is none
-        return SessionManager.of(Part(self._source, lambda it: it.session), self.persistence)
+        return SessionManager._of(Part(self._source, lambda it: it.session), self.persistence)
 
     @property
     def context(self) -> dict[str, Any]:
@@ -166,7 +184,8 @@ class ReplyStream:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._door.run(lambda: self._stream.__aexit__(*exc_info))
+        if self._door.is_ours:  # else it ended with the interpreter, or is the parent's
+            self._door.run(lambda: self._stream.__aexit__(*exc_info))
 
     def __iter__(self) -> Iterator[StreamChunk]:
         while (chunk := self._door.run(self._stream.next_chunk)) is not None:

@@ -10,6 +10,7 @@ from turnkeep._threads import run_in_thread
 from turnkeep.contract import StorageAdapter
 from turnkeep.sync._bound import Made
 from turnkeep.sync.persistence import Persistence
+from turnkeep.urls import anchored
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -59,9 +60,14 @@ def connect(
         "upgrade_data": upgrade_data,
     }
 
-    async def make(door: Door) -> persistence.Persistence:
-        made = await built_here(url_or_adapter, door, **settings)
-        await made._gateway.open()
+    store = anchored(url_or_adapter) if isinstance(url_or_adapter, str) else url_or_adapter
+
+    async def make(door: Door, before: persistence.Persistence | None) -> persistence.Persistence:
+        made = await built_here(store, door, **settings)
+        if before is not None and before._gateway.closed:
+            await made.aclose()
+        else:
+            await made._gateway.open()
         return made
 
     return Persistence(Made(make, what="Persistence", again=can_be_made_again(url_or_adapter)))

@@ -28,8 +28,9 @@ class Persistence(Bound[persistence.Persistence]):
         self.close()
 
     def close(self) -> None:
-        """As ``aclose`` there."""
-        self._run(lambda it: it.aclose())
+        """As ``aclose`` there. In a forked child that has not used it there is nothing to close."""
+        if self._source.door.is_ours:
+            self._run(lambda it: it.aclose())
 
     @property
     def adapter(self) -> StorageAdapter:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from turnkeep import session
+from turnkeep.errors import InvalidArgument
 from turnkeep.models import UNSET
 from turnkeep.sync._bound import Bound, Made
+from turnkeep.sync.persistence import Persistence
 from turnkeep.turn import Joinable
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from turnkeep.models import SessionState, Unset
     from turnkeep.sync._bound import Source
     from turnkeep.sync._door import Door
-    from turnkeep.sync.persistence import Persistence
     from turnkeep.turn import OpenTurn
 
 M = TypeVar("M")
@@ -34,9 +35,14 @@ class SessionManager(Bound[session.SessionManager]):
         auto_save: bool = True,
         window: int | Unset | None = UNSET,
     ) -> None:
-        async def make(_: Door) -> session.SessionManager:
+        if not isinstance(persistence, Persistence):
+            raise InvalidArgument("a blocking SessionManager needs a persistence of turnkeep.sync.connect")
+
+        async def make(_: Door, before: session.SessionManager | None) -> session.SessionManager:
+            known = session_id if before is None else before._id
+            saves = auto_save if before is None else before.auto_save
             return session.SessionManager(
-                persistence._inner, session_id=session_id, user_id=user_id, auto_save=auto_save, window=window
+                persistence._inner, session_id=known, user_id=user_id, auto_save=saves, window=window
             )
 
         self._bind(Made(make, what="SessionManager", again=True, upon=persistence._source), persistence)
@@ -46,11 +52,20 @@ class SessionManager(Bound[session.SessionManager]):
         self._persistence = persistence
 
     @classmethod
-    def of(cls, source: Source[session.SessionManager], persistence: Persistence) -> SessionManager:
+    def _of(cls, source: Source[session.SessionManager], persistence: Persistence) -> SessionManager:
         """The door to a session that is there already: an agent's own."""
         self = cls.__new__(cls)
         self._bind(source, persistence)
         return self
+
+    @property
+    def auto_save(self) -> bool:
+        """As there."""
+        return self._inner.auto_save
+
+    @auto_save.setter
+    def auto_save(self, auto_save: bool) -> None:
+        self._inner.auto_save = auto_save
 
     def turn(self, *, commit_id: str | None = None) -> SessionTurn:
         """As there, for ``with``."""
@@ -148,11 +163,17 @@ class SessionTurn:
 
     def __enter__(self) -> OpenTurn:
         # Joined by what this thread calls: the variable must be set here, not in a task of the door.
-        self._joinable = Joinable(self._door.run(self._turn.start))
-        return self._joinable.__enter__()
+        try:
+            self._joinable = Joinable(self._door.run(self._turn.start))
+            return self._joinable.__enter__()
+        except BaseException:
+            if self._door.is_ours:
+                self._door.run(self._turn._abandon)  # interrupted as it was opened: nobody would end it
+            raise
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
-            self._door.run(lambda: self._turn.finish(error))
+            if error is None or self._door.is_ours:  # a forked child that ends inside has nothing to undo
+                self._door.run(lambda: self._turn.finish(error))
         finally:
             self._joinable.__exit__()

@@ -301,6 +301,7 @@ class SQLiteAdapter(StorageAdapter):
                 self._source.settle_in(connection)
                 if not version:
                     self._schema.migrate(connection)
+            self._source.keep_place()
         except BaseException:
             self._source.release(connection)
             raise

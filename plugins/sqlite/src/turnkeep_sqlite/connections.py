@@ -85,6 +85,10 @@ class Source(Protocol):
         """Around every use of the connection."""
         ...
 
+    def keep_place(self) -> None:
+        """Remembers what the writer is connected to."""
+        ...
+
     def check_place(self) -> None:
         """Refuses to write what nobody would find again."""
         ...
@@ -141,7 +145,6 @@ class DatabaseFile:
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
             if self.settings.max_page_count is not None:
                 connection.execute(f"PRAGMA max_page_count = {self.settings.max_page_count}")
-            self._identity = self._look()
         except BaseException:
             connection.close()
             raise
@@ -175,6 +178,10 @@ class DatabaseFile:
     def in_use(self, connection: sqlite3.Connection) -> AbstractContextManager[None]:
         """Needs nothing."""
         return nullcontext()
+
+    def keep_place(self) -> None:
+        """Remembers which file it is."""
+        self._identity = self._look()
 
     def check_place(self) -> None:
         """Notices that the file was removed or replaced, where SQLite would go on writing into nothing."""
@@ -303,6 +310,9 @@ class HandedIn:
             yield
         finally:
             connection.row_factory, connection.text_factory = row_factory, text_factory
+
+    def keep_place(self) -> None:
+        """Leaves that to the caller."""
 
     def check_place(self) -> None:
         """Leaves that to the caller."""

@@ -1,8 +1,8 @@
 """The one thread that writes: waiting jobs share a transaction, each with an outcome of its own.
 
 A sync to disk costs far more than the statements of a turn, so the turns that arrive while one sync runs are committed
-together by the next. Each is a savepoint: a conflict in one leaves its neighbours alone. Nobody hears of success before
-COMMIT returned.
+together by the next. A conflict is found before its turn has written anything, so it leaves its neighbours alone; where
+one fails halfway, all are rolled back and each is tried by itself. Nobody hears of success before COMMIT returned.
 """
 
 from __future__ import annotations
@@ -180,9 +180,6 @@ class Writer:
                 return
 
     def _attempt_all(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
-        if len(jobs) == 1:
-            _attempt_lone(connection, jobs[0])
-            return
         deadline = time.monotonic() + GROUP_SECONDS
         for done, job in enumerate(jobs, 1):
             _attempt(connection, job)
@@ -227,31 +224,17 @@ def _run_each(connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
         job.run(connection)
 
 
-def _attempt_lone(connection: sqlite3.Connection, job: Job[Any]) -> None:
-    """Runs the only job of a transaction, which raises its error: there are no neighbours to be saved from it."""
-    if not job.withdrawn:
-        job.run(connection)
-    if job.withdrawn:
-        raise asyncio.CancelledError
-    if job.error is not None:
-        raise job.error
-
-
 def _attempt(connection: sqlite3.Connection, job: Job[Any]) -> None:
-    """Runs one of several jobs of a transaction; of a failed or withdrawn one nothing stays."""
-    if not job.withdrawn:
-        connection.execute("SAVEPOINT job")
-        job.run(connection)
-        if job.error is None and not job.withdrawn:
-            connection.execute("RELEASE job")
-            return
-        if not connection.in_transaction:
-            # Some errors, a full disk among them, make SQLite roll back everything, neighbours included.
-            raise job.error or asyncio.CancelledError
-        connection.execute("ROLLBACK TO job")
-        connection.execute("RELEASE job")
+    """Runs a job within the transaction; raises its error if the transaction is not what it was before."""
     if job.withdrawn:
         job.error = asyncio.CancelledError()
+        return
+    before = connection.total_changes
+    job.run(connection)
+    # A conflict is found before anything is written. After other errors, a full disk among them, SQLite may even have
+    # rolled back everything, neighbours included.
+    if job.error is not None and (connection.total_changes != before or not connection.in_transaction):
+        raise job.error
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -209,7 +209,7 @@ class ExactnessSuite(Suite):
             step=ids[5],
             tool_calls=document(texts[1]),
             event=document(texts[2]),
-            metadata=document({texts[3]: texts[4]}),
+            metadata=document({"texts": [texts[3], texts[4]]}),
             reply=document(texts[5]),
             created_at=at,
         )
