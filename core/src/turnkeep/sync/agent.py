@@ -80,6 +80,8 @@ class Agent(Bound[agent.Agent]):
                 tool_timeout=tool_timeout,
             )
             made._own_persistence(given is None)
+            if before is not None and given is None and before.persistence._gateway.closed:
+                await made.aclose()
             return made if before is None else made._resumed(before)
 
         upon = given._source if given is not None else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnkeep.errors import StorageUnavailable
 from turnkeep_sqlite._errors import NAME, translate
+from turnkeep_sqlite.forks import GATE
 from turnkeep_sqlite.jobs import Job, deliver
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Readers:
         try:
             while (job := self._queue.get()) is not None:
                 try:
-                    connection = connection or self._connect()
+                    with GATE:
+                        connection = connection or self._connect()
                 except BaseException as error:  # noqa: BLE001 - the next job may fare better
                     job.error = translate(error, job.operation)
                 else:
@@ -84,7 +86,8 @@ class Readers:
                 return
             self._running[job] = connection
         try:
-            job.run(connection)
+            with GATE:
+                job.run(connection)
         finally:
             with self._lock:
                 del self._running[job]

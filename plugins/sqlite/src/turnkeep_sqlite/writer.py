@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turnkeep.errors import StorageUnavailable
 from turnkeep_sqlite._errors import NAME, commit_failed, translate
+from turnkeep_sqlite.forks import GATE
 from turnkeep_sqlite.jobs import Job, deliver
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Writer:
     ) -> None:
         if jobs:
             try:
-                with self._source.in_use(connection):
+                with GATE, self._source.in_use(connection):
                     settle(connection, jobs)
             except BaseException as error:  # noqa: BLE001 - the thread must live on: others wait for it
                 _fail(jobs, error)
