@@ -1,7 +1,7 @@
 """What the framework itself costs in one `respond`: its time less that of the provider and of the adapter.
 
-Run it with the project's environment: `python benchmarks/respond.py`. It prints, for several numbers of loaded messages,
-the median of the framework's own work in microseconds, and the budget: 150 µs + 4 µs per loaded message.
+Run it with the project's environment: `python benchmarks/respond.py`. It prints, for several numbers of loaded
+messages, the median of the framework's own work in microseconds, and the budget: 150 µs + 4 µs per loaded message.
 """
 
 from __future__ import annotations

@@ -42,5 +42,9 @@ def run_in_thread(function: Callable[[], T], /) -> Awaitable[T]:
             loop.call_soon_threadsafe(settle, result, failure)
 
     context = contextvars.copy_context()
-    threading.Thread(target=partial(context.run, work), name="turnkeep-callback", daemon=True).start()
+    thread = threading.Thread(target=partial(context.run, work), name="turnkeep-callback", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        context.run(work)  # the interpreter is ending and starts no threads any more; its last hooks run all the same
     return future

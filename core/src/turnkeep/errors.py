@@ -136,7 +136,7 @@ class DataIncomplete(SessionError):
 
     def __init__(self, message: str, *, missing: Iterable[str]) -> None:
         super().__init__(message)
-        self.missing = tuple(missing)
+        self.missing: tuple[str, ...] = tuple(missing)
 
 
 class InvalidData(SessionError):

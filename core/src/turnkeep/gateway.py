@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import logging
 import random
@@ -64,14 +65,14 @@ class Gateway:
 
     def __init__(self, adapter: StorageAdapter, policy: Policy, plugins: Plugins, *, auto_create: bool = True) -> None:
         self.adapter = adapter
-        self.policy = replace(
+        self.policy: Policy = replace(
             policy,
             session_ttl=policy.session_ttl or adapter.session_ttl,
             message_ttl=policy.message_ttl or adapter.message_ttl,
         )
         self.plugins = plugins
-        self.documents = Documents(policy.namespace, policy.limits, plugins.payload_filter)
-        self.gates = Gates()
+        self.documents: Documents = Documents(policy.namespace, policy.limits, plugins.payload_filter)
+        self.gates: Gates = Gates()
         self.opened: Callable[[], Awaitable[None]] | None = None
         self._lifetime = _Lifetime(adapter, auto_create=auto_create, timeout=policy.timeout)
 
@@ -516,9 +517,6 @@ async def back_off(attempt: int) -> None:
 
 def digest_of(request: object) -> str:
     """The digest of a request: tells the same request sent again from a commit id used for another."""
-    # Imported here: hashlib takes a millisecond that most processes need, but not to import turnkeep.
-    import hashlib
-
     return hashlib.sha256(codec.encode(request).encode()).hexdigest()[:32]
 
 

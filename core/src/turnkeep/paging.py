@@ -28,8 +28,8 @@ class Page(Generic[T, C]):
     def __init__(
         self, items: tuple[T, ...], next_cursor: C | None, fetch: Callable[[C], Awaitable[Page[T, C]]]
     ) -> None:
-        self.items = items
-        self.next_cursor = next_cursor
+        self.items: tuple[T, ...] = items
+        self.next_cursor: C | None = next_cursor
         self._fetch = fetch
 
     def __repr__(self) -> str:

@@ -73,20 +73,20 @@ class Draft:
     ) -> None:
         self.key = key
         self.base = base
-        self.state = state
-        self.commit_id = commit_id or new_id()
+        self.state: SessionState = state
+        self.commit_id: str = commit_id or new_id()
         self.digest = "-"
         self.origin: Draft | None = None
         self.replies: dict[str, tuple[str, Reply]] = {}
         self.sealed = False
         self.schema: Schema | None = None
         self.attempt = 1
-        self.agreed = state._data
+        self.agreed: str = state._data
         self.filtered: list[Message] = []
         self._first = state
         self._written = ("", "")
         self.appended: list[Message] = []
-        self.drop_history = False
+        self.drop_history: bool = False
         self.status: Status | None = None
         self.completed_at: datetime | None = None
 

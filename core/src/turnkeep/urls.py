@@ -51,7 +51,7 @@ class StorageURL:
             parts = urlsplit(text)
             pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
             hosts = parts.netloc.rpartition("@")[2]
-            self.port = None if "," in hosts else parts.port
+            self.port: int | None = None if "," in hosts else parts.port
         except ValueError:
             # The parser's own message may quote the password.
             raise InvalidArgument("this URL cannot be parsed; percent-encode special characters in its parts") from None
@@ -59,11 +59,11 @@ class StorageURL:
             raise InvalidArgument("this URL has a control character; percent-encode it")  # urlsplit would drop it
         if parts.fragment:
             raise InvalidArgument("a store's URL has no #fragment; percent-encode a # in the password or path as %23")
-        self.scheme = parts.scheme.lower()
-        self.username = None if parts.username is None else unquote(parts.username)
-        self.password = None if parts.password is None else unquote(parts.password)
-        self.host = hosts if "," in hosts else parts.hostname
-        self.path = unquote(parts.path)
+        self.scheme: str = parts.scheme.lower()
+        self.username: str | None = None if parts.username is None else unquote(parts.username)
+        self.password: str | None = None if parts.password is None else unquote(parts.password)
+        self.host: str | None = hosts if "," in hosts else parts.hostname
+        self.path: str = unquote(parts.path)
         self._raw_path = parts.path
         self._hosts = hosts
         self._options: dict[str, str] = {}

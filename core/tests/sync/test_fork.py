@@ -7,11 +7,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import turnkeep
 from turnkeep import ConfigurationError, Hooks, MemoryAdapter, PersistenceClosed, SessionNotLoaded, ToolCall, tool
 from turnkeep.sync import Agent, SessionManager, connect
 from turnkeep_testkit.scripted import ScriptedProvider
 
-from .kit import (
+from .kit import , need_sqlite(
     Echo,
     apart,
     in_child,
@@ -352,6 +353,7 @@ def test_threads_of_the_child_open_one_store(url: str) -> None:
 @apart
 def test_a_relative_url_means_the_same_file_in_the_child(place: Path) -> None:
     """A daemon changes its directory, and forks."""
+    need_sqlite()
     os.chdir(place)
     with connect("sqlite:///relative.db") as store, Agent(
         name="a", provider=Echo(), persistence="sqlite:///relative.db"
@@ -484,3 +486,27 @@ def test_preforked_workers_that_end_without_closing(tmp_path: Path) -> None:
     need_sqlite()
     ended = run_script(WORKERS, sqlite_url(tmp_path))
     assert (ended.code, ended.stdout.strip(), ended.stderr) == (0, "32", "")
+
+
+@apart
+def test_a_store_that_is_opened_anew_may_be_helped_by_another(url: str, place: Path) -> None:
+    """A plain hook of the opening uses the door for a store that is opened anew only then."""
+
+    class Needs:
+        @turnkeep.hookimpl
+        def on_startup(self) -> None:
+            seen.append(len(list(other.find_sessions())))
+
+    seen: list[int] = []
+    other = connect(f"sqlite:///{place}/other.db")
+    with connect(url, plugins=[Needs()]) as store:
+
+        def child() -> list[int]:
+            in_time(store.find_sessions, 5)
+            store.close()
+            other.close()
+            return seen
+
+        found = in_child(child, deadline=15)
+        assert found == [0] * len(found)
+    other.close()

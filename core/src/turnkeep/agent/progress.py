@@ -56,7 +56,7 @@ class Progress:
         self._turn = turn
         self._set_data = set_data
         self._offload = offload
-        self.moves = Moves()
+        self.moves: Moves = Moves()
         self.after_the_word = False  # the assistant has spoken: what is arrived at now it has not spoken for
         self._lost = False  # a stored pointer to a step was of no use
         self._chained = False  # on a route that on_complete led to, after the assistant has spoken

@@ -64,10 +64,10 @@ class Run:
         self._refused = False
         self._answered: Step | None = None
         self._offered: set[str] = set()
-        self.spoken = False
+        self.spoken: bool = False
         self.reply: Reply | None = None
         self.called: list[Tool] = []
-        self.progress = Progress(agent._routes, turn, self._set_data, plugins.offload)
+        self.progress: Progress = Progress(agent._routes, turn, self._set_data, plugins.offload)
 
     @property
     def _draft(self) -> Draft:

@@ -27,7 +27,8 @@ class Work:
     __slots__ = ("busy", "withdrawn")
 
     def __init__(self) -> None:
-        self.busy = self.withdrawn = False
+        self.busy: bool = False
+        self.withdrawn: bool = False
 
 
 async def settle(job: Coroutine[Any, Any, T], work: Work, unknown: Callable[[], CommitOutcomeUnknown]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from turnkeep.errors import ConfigurationError
@@ -57,8 +58,16 @@ class Made(Generic[Inner]):
         self._what = what
         self._again = again
         self._upon = upon
+        self._lock = (os.getpid(), threading.Lock())
         self.door: Door = the_door()
         self._made = self.door.run(lambda: make(self.door, None))
+
+    def _lock_of(self, pid: int) -> threading.Lock:
+        """One of this process: the parent's may have been taken when it forked. Several threads may ask at once."""
+        with process_lock():
+            if self._lock[0] != pid:
+                self._lock = (pid, threading.Lock())
+            return self._lock[1]
 
     def find(self) -> Inner:
         """The object, of this process."""
@@ -66,7 +75,7 @@ class Made(Generic[Inner]):
             self._upon.find()
         if self.door.pid == os.getpid():
             return self._made
-        with process_lock():
+        with self._lock_of(os.getpid()):
             door = the_door()
             if door is self.door:
                 return self._made

@@ -86,7 +86,7 @@ class Door:
 
     def __init__(self) -> None:
         self.pid: Final = os.getpid()
-        self.closed = False
+        self.closed: bool = False
         self.closer: threading.Thread | None = None
         self._left_open: weakref.WeakSet[Closable] = weakref.WeakSet()
         self._loop = asyncio.new_event_loop()
@@ -170,7 +170,7 @@ class _Process:
 
 
 def process_lock() -> AbstractContextManager[Any]:
-    """Held while an object is made again in a forked child, where several threads may ask for it at once."""
+    """Held for a moment, to find what there is one of."""
     return _Process.lock
 
 

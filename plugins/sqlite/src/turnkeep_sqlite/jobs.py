@@ -114,7 +114,10 @@ async def run_in_thread(work: Callable[[], T], operation: str) -> T:
         deliver([job])
 
     thread = threading.Thread(target=main, name=f"turnkeep-sqlite-{operation}", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        return work()  # the interpreter is ending and starts no threads any more; nothing else is kept waiting
     try:
         return await job.outcome(lambda _: True)
     finally:

@@ -218,7 +218,7 @@ class ExactnessSuite(Suite):
             message,
             message,
             user_id=ids[0],
-            data=document({texts[3]: texts[6]}),
+            data=document({"texts": [texts[3], texts[6]]}),
             state=document(texts),
             head=HeadChange(agent_name=ids[3], current_route=ids[4], current_step=ids[5]),
         )
