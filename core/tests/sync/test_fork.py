@@ -12,7 +12,7 @@ from turnkeep import ConfigurationError, Hooks, MemoryAdapter, PersistenceClosed
 from turnkeep.sync import Agent, SessionManager, connect
 from turnkeep_testkit.scripted import ScriptedProvider
 
-from .kit import , need_sqlite(
+from .kit import (
     Echo,
     apart,
     in_child,

@@ -1,4 +1,4 @@
-"""Lets the processes that tests start find the tests' own functions: they import them from the top of the repository."""
+"""Lets the processes that tests start import the tests' own functions, from the top of the repository."""
 
 import sys
 from pathlib import Path
