@@ -59,10 +59,13 @@ def encode(value: object, *, what: str = "value", max_depth: int = MAX_DEPTH) ->
         NotSerializable: a part of the value cannot be kept exactly; ``what`` and the place are in the message.
         ValueTooLarge: it is nested deeper than ``max_depth``.
     """
-    text = _ENCODER.encode(_pack(value, what, max_depth))
-    if not text.isascii():
-        return _LONE_SURROGATE.sub(_escape, text)
-    return text
+    return encode_json(_pack(value, what, max_depth))
+
+
+def encode_json(value: object) -> str:
+    """As ``encode``, of a value made here of nothing but what JSON has: not looked at (a third of the time)."""
+    text = _ENCODER.encode(value)
+    return text if text.isascii() else _LONE_SURROGATE.sub(_escape, text)
 
 
 def decode(text: str, *, what: str = "value") -> Any:

@@ -515,9 +515,9 @@ async def back_off(attempt: int) -> None:
     await asyncio.sleep(random.uniform(0, min(0.2, 0.002 * 2**attempt)))  # noqa: S311 - spreads load, guards nothing
 
 
-def digest_of(request: object) -> str:
-    """The digest of a request: tells the same request sent again from a commit id used for another."""
-    return hashlib.sha256(codec.encode(request).encode()).hexdigest()[:32]
+def digest_of(request: list[str]) -> str:
+    """The digest of a request, given as texts: tells the same request sent again from a commit id used for another."""
+    return hashlib.sha256(codec.encode_json(request).encode()).hexdigest()[:32]
 
 
 def _owner(key: SessionKey) -> str | None:

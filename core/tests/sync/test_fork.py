@@ -351,9 +351,8 @@ def test_threads_of_the_child_open_one_store(url: str) -> None:
 
 
 @apart
-def test_a_relative_url_means_the_same_file_in_the_child(place: Path) -> None:
+def test_a_relative_url_means_the_same_file_in_the_child(place: Path, url: str) -> None:
     """A daemon changes its directory, and forks."""
-    need_sqlite()
     os.chdir(place)
     with connect("sqlite:///relative.db") as store, Agent(
         name="a", provider=Echo(), persistence="sqlite:///relative.db"

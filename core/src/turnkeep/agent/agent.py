@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from turnkeep import codec
 from turnkeep._notices import Notices, tell
 from turnkeep.agent.reply import Reply
 from turnkeep.agent.routes import Route, Routes
-from turnkeep.agent.run import Run
+from turnkeep.agent.run import Run, copied
 from turnkeep.agent.stream import ReplyStream
 from turnkeep.agent.tools import as_tools
 from turnkeep.connecting import build
@@ -59,7 +60,8 @@ class _Request:
 
     @property
     def digest(self) -> str:
-        return digest_of(["respond", self.text, self.metadata])
+        noted = "" if self.metadata is None else codec.encode(self.metadata, what="metadata")
+        return digest_of(["respond", self.text, noted])
 
 
 class Agent:
@@ -455,4 +457,4 @@ def _copied(context: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(context, dict):
         raise InvalidArgument(f"a context must be a dict, not {type(context).__name__}")
-    return copy.deepcopy(context)
+    return copied(context)

@@ -53,15 +53,15 @@ class Reply:
 
     def document(self) -> str:
         """What is stored with the last message of the turn, to rebuild the reply from."""
-        return codec.encode(
+        return codec.encode_json(
             {
                 "v": 1,
                 "complete": self.is_route_complete,
                 "steps": [[step.route, step.id] for step in self.executed_steps],
                 "stopped": self.stopped_reason,
-                "usage": dict(self.usage),
-            },
-            what="reply",
+                # By itself, because its keys are the provider's.
+                "usage": codec.encode(dict(self.usage), what="usage") if self.usage else "{}",
+            }
         )
 
     @classmethod
@@ -84,7 +84,7 @@ class Reply:
                 tool_calls=tuple(call for message in messages for call in message.tool_calls),
                 executed_steps=tuple(ExecutedStep(*step) for step in found["steps"]),
                 stopped_reason=found["stopped"],
-                usage=found["usage"],
+                usage=codec.decode(found["usage"], what="usage"),
                 commit_id=commit_id,
                 replayed=True,
             )

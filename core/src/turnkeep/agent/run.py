@@ -194,7 +194,7 @@ class Run:
             fields=self._agent._json_schema(dict.fromkeys(name for item in wanted for name in item.missing)),
             data=data,
             tools=tuple(tool.spec for tool in self._tools().values()),
-            context=copy.deepcopy(self._turn.context),
+            context=copied(self._turn.context),
             check=schema.problems if schema is not None else lambda _: {},
             commit_id=self._draft.commit_id,
         )
@@ -296,6 +296,16 @@ class Run:
 
     def _view(self) -> Any:
         return SessionView.of(self._draft.state, self._draft.key.scope.namespace)
+
+
+def copied(context: dict[str, Any]) -> dict[str, Any]:
+    """A deep copy of a context; most hold texts and numbers only, which need none."""
+    if all(type(value) in _IMMUTABLE for value in context.values()):
+        return dict(context)
+    return copy.deepcopy(context)
+
+
+_IMMUTABLE = {str, int, float, bool, type(None)}
 
 
 def checked(reply: object, provider: str) -> ProviderReply:
