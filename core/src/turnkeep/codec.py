@@ -92,6 +92,11 @@ def is_plain(text: str) -> bool:
 _TOO_MANY_DIGITS = 10**MAX_DIGITS
 
 
+def utf8_length(text: str) -> int:
+    """Bytes of ``text`` in UTF-8; a lone surrogate counts as the three it would have."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match.group()):04x}"
 

@@ -59,7 +59,7 @@ class Documents:
         row = NewMessage._make(message._row[:_NEW_FIELDS])
         if not codec.is_plain(row.content):
             row = row._replace(content=codec.encode(row.content, what="content"), encoding="json")
-        size = sum(utf8_length(text) for text in (row.content, *documents_of(row)))
+        size = sum(codec.utf8_length(text) for text in (row.content, *documents_of(row)))
         if size > self._limits.message_bytes:
             raise ValueTooLarge(
                 f"a message of {size:,} bytes is over Limits.message_bytes ({self._limits.message_bytes:,})"
@@ -98,7 +98,7 @@ class Documents:
         """
         if self._limits.nesting < codec.MAX_DEPTH:
             self._check_nesting(data)
-        size = utf8_length(data) + utf8_length(state)
+        size = codec.utf8_length(data) + codec.utf8_length(state)
         if size > self._limits.state_bytes:
             raise ValueTooLarge(
                 f"data and state of {size:,} bytes are over Limits.state_bytes ({self._limits.state_bytes:,})"
@@ -251,11 +251,6 @@ def _check_types(document: dict[str, Any]) -> None:
         raise ValueError("collected_by")
     if document.get("data_version") is not None and type(document["data_version"]) is not int:
         raise ValueError("data_version")
-
-
-def utf8_length(text: str) -> int:
-    """Bytes of ``text`` in UTF-8; a lone surrogate counts as the three it would have."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _visit_document(visit: RouteVisit) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from turnkeep import codec
 from turnkeep._notices import Notices, tell
 from turnkeep.contract import Commit, Expect, HeadChange, LoadQuery, MessageQuery, StorageAdapter, Token
-from turnkeep.documents import Documents, utf8_length
+from turnkeep.documents import Documents
 from turnkeep.errors import (
     CommitOutcomeUnknown,
     Conflict,
@@ -419,7 +419,7 @@ class Gateway:
         return portions
 
     def _check_commit_size(self, commit: Commit, messages_size: int) -> int:
-        size = messages_size + sum(utf8_length(text) for text in (commit.data, commit.state) if text is not None)
+        size = messages_size + sum(codec.utf8_length(text) for text in (commit.data, commit.state) if text is not None)
         limit = self.policy.limits.commit_bytes
         if size > limit:
             raise ValueTooLarge(f"a commit of {size:,} bytes is over Limits.commit_bytes ({limit:,}); split it")

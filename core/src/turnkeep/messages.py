@@ -237,11 +237,7 @@ class Message:
         """Bytes of its texts in UTF-8, at least; a lone surrogate counts as the three it would have."""
         row = self._row
         texts = (row.content, row.tool_calls, row.event, row.metadata, row.reply)
-        return sum(
-            len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-            for text in texts
-            if text is not None
-        )
+        return sum(codec.utf8_length(text) for text in texts if text is not None)
 
     def _numbered(self, first: int, index: int, commit_id: str) -> Message:
         """A copy that stands in the history, ``index`` places after the first message of its commit."""

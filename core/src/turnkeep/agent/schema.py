@@ -38,10 +38,6 @@ class Schema:
         """The model's fields by name."""
         return self._model.model_fields
 
-    def missing(self, names: Iterable[str], data: Mapping[str, Any]) -> tuple[str, ...]:
-        """Those of the names that are not there: absent, None or empty."""
-        return missing(names, data)
-
     def problems(self, data: Mapping[str, Any]) -> dict[str, str]:
         """Field to what is wrong with its value; empty when every value fits."""
         return self._validate(data)[1]
