@@ -307,6 +307,21 @@ async def test_a_connection_in_memory():
     connection.close()
 
 
+async def test_a_connection_is_used_by_one_thread_at_a_time():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            connection = sqlite3.connect(":memory:", check_same_thread=False)
+            adapter = SQLiteAdapter(connection)
+            *_, report = await asyncio.gather(*(adapter.open() for _ in range(5)), adapter.check())
+            await adapter.aclose()
+            connection.close()
+            assert [check for check in report.checks if "report it" in check.detail or "of yours" in check.detail] == []
+    finally:
+        sys.setswitchinterval(interval)
+
+
 async def test_our_tables_stand_beside_those_of_the_connection(path):
     connection = sqlite3.connect(path, check_same_thread=False)
     connection.execute("CREATE TABLE invoices (id)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
 import time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -266,6 +267,8 @@ class HandedIn:
                 "hand in one with autocommit=True, or with isolation_level=None"
             )
         self._connection = connection
+        # Tasks that open the adapter at once come from a thread each; a check or a migration may nest.
+        self._one_at_a_time = threading.RLock()
 
     def exists(self) -> bool:
         """Always."""
@@ -294,22 +297,24 @@ class HandedIn:
 
     @contextmanager
     def in_use(self, connection: sqlite3.Connection) -> Generator[None]:
-        """Sets what rows look like, for as long as it is used here.
+        """Keeps other threads of ours out, and sets what rows look like, for as long as it is used here.
 
         Raises:
             StorageUnavailable: a transaction of the caller's is open on it.
         """
-        if connection.in_transaction:
-            raise StorageUnavailable(
-                "the connection that was handed in is within a transaction of yours; commit it or roll it back first",
-                adapter=NAME,
-            )
-        row_factory, text_factory = connection.row_factory, connection.text_factory
-        connection.row_factory, connection.text_factory = None, str
-        try:
-            yield
-        finally:
-            connection.row_factory, connection.text_factory = row_factory, text_factory
+        with self._one_at_a_time:
+            if connection.in_transaction:
+                raise StorageUnavailable(
+                    "the connection that was handed in is within a transaction of yours; "
+                    "commit it or roll it back first",
+                    adapter=NAME,
+                )
+            row_factory, text_factory = connection.row_factory, connection.text_factory
+            connection.row_factory, connection.text_factory = None, str
+            try:
+                yield
+            finally:
+                connection.row_factory, connection.text_factory = row_factory, text_factory
 
     def keep_place(self) -> None:
         """Leaves that to the caller."""
