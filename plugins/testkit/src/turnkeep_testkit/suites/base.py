@@ -156,7 +156,8 @@ class Suite(Synchronous):
     @property
     def moment(self) -> timedelta:
         """A time to live that a test can wait for, and that no test outlives by accident."""
-        return timedelta(seconds=1) if self.clock is None else timedelta(hours=1)
+        # In earnest long enough for a loaded machine: what has to happen before it does.
+        return timedelta(seconds=2) if self.clock is None else timedelta(hours=1)
 
     async def wait(self, time: timedelta) -> None:
         """Lets so much time pass, and a little more."""
