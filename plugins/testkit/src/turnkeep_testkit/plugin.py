@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from turnkeep_testkit.making import FakeClock
 
 # Not the package itself: it is imported by now, and pytest would warn.
-pytest.register_assert_rewrite("turnkeep_testkit.suites", "turnkeep_testkit.stateful", "turnkeep_testkit.faults")
+pytest.register_assert_rewrite(
+    *(f"turnkeep_testkit.{name}" for name in ("suites", "stateful", "faults", "honesty", "processes"))
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
