@@ -7,6 +7,8 @@ from turnkeep_testkit.faults.contending import ContentionSuite
 from turnkeep_testkit.faults.counting import WireCostSuite
 from turnkeep_testkit.faults.cuts import Cut, Strike
 from turnkeep_testkit.faults.cutting import CutConnectionSuite
+from turnkeep_testkit.faults.driver import DriverCalls
+from turnkeep_testkit.faults.failing import DriverFaultSuite
 from turnkeep_testkit.faults.killing import KilledWriterSuite
 from turnkeep_testkit.faults.mixing import MixedReplySuite
 from turnkeep_testkit.faults.proxy import FaultProxy
@@ -19,6 +21,8 @@ __all__ = [
     "ContentionSuite",
     "Cut",
     "CutConnectionSuite",
+    "DriverCalls",
+    "DriverFaultSuite",
     "FaultProxy",
     "KilledWriterSuite",
     "MixedReplySuite",
