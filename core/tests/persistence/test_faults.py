@@ -35,6 +35,7 @@ CALLS = {
 
 @pytest.fixture
 async def brief(adapter, connect):
+    await adapter.open()  # without a limit: making the tables may take longer than one call may here
     persistence = await connect(adapter, timeout=0.05)
     await persistence.save_session_state("s", create_session("s", user_id="ana", data={"a": 1}))
     adapter.calls.clear()
