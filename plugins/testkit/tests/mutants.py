@@ -24,7 +24,14 @@ from turnkeep.contract import (
     Token,
 )
 from turnkeep.cursors import make_cursor, read_cursor
-from turnkeep.errors import CommitIdReused, InvalidArgument, SessionConflict, SessionExists, SessionNotFound
+from turnkeep.errors import (
+    CommitIdReused,
+    InvalidArgument,
+    SessionConflict,
+    SessionExists,
+    SessionNotFound,
+    StorageUnavailable,
+)
 from turnkeep.memory import MemoryAdapter
 from turnkeep.retention import to_microseconds
 
@@ -848,3 +855,38 @@ class MigratesForEver(Mutant):
 class KeepsItToItself(Mutant):
     def sibling(self):
         return type(self)(clock=self._clock)
+
+
+# Cancelled calls
+
+
+@caught_by("test_g10_a_cancelled_erasure_can_be_repeated")
+class ErasesMessagesFirst(Mutant):
+    async def delete_owner(self, scope):
+        for record in self._records.values():
+            if scope.sees(record.head.user_id):
+                record.messages.clear()
+        await asyncio.sleep(0)
+        return await super().delete_owner(scope)
+
+
+@caught_by("test_g10_a_cancelled_sweep_can_be_repeated")
+class KeepsTheLockOfACancelledSweep(Mutant):
+    async def sweep(self, limit):
+        self.sweeping = getattr(self, "sweeping", None) or asyncio.Lock()
+        await self.sweeping.acquire()
+        await asyncio.sleep(0)
+        self.sweeping.release()
+        return await super().sweep(limit)
+
+
+@caught_by("test_g10_a_cancelled_open_can_be_repeated")
+class TakesItselfForOpening(Mutant):
+    opening = False
+
+    async def open(self, *, auto_create=True):
+        if self.opening:
+            raise StorageUnavailable("it is being opened", adapter=self.name, operation="open")
+        self.opening = True
+        await asyncio.sleep(0)
+        self.opening = False

@@ -22,7 +22,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound="Synchronous")
 
 _GRACE = 5.0
-_LEFTOVER_GRACE = 0.25
+_LEFTOVER_GRACE = 2.0  # what ends in time ends this wait; a loaded machine needs more than an idle one
 
 
 class Loop:

@@ -48,11 +48,11 @@ async def has_landed(adapter: StorageAdapter, commit: Commit) -> bool:
 
 async def expect_honest(
     commit: Commit, outcome: object, adapter: StorageAdapter, *, witness: StorageAdapter | None = None
-) -> bool:
-    """Whether the commit had to be sent again to land, after its outcome was compared with what happened.
+) -> None:
+    """Compares the outcome of a commit with what happened, and with what happens when it is sent again.
 
-    Afterwards it has landed exactly once: it is sent again, with the same commit id, through ``adapter``; ``witness``
-    looks, if one is given.
+    That is done through ``adapter``, with the same commit id, and has to land it exactly once; ``witness`` looks, if
+    one is given.
     """
     witness = witness or adapter
     landed = await has_landed(witness, commit)
@@ -72,4 +72,3 @@ async def expect_honest(
     if not isinstance(outcome, CommitOutcomeUnknown):
         assert again.replayed is isinstance(outcome, Committed), f"it ended with {outcome!r}, and took effect later"
     assert await has_landed(witness, commit)
-    return not again.replayed

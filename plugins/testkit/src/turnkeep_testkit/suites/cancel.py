@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from turnkeep.contract import Committed, Expect, LoadQuery
-from turnkeep.errors import CommitOutcomeUnknown, SessionNotFound
+from turnkeep.contract import Committed, Erased, Expect, LoadQuery, MessageQuery, SessionQuery, StatsQuery, Swept
+from turnkeep.errors import CommitOutcomeUnknown, NotSupported
+from turnkeep_testkit.honesty import expect_honest
 from turnkeep_testkit.making import new_commit
-from turnkeep_testkit.suites.base import Suite, texts
+from turnkeep_testkit.suites.base import Suite, starts_closed, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
 
-    from turnkeep.contract import Commit, SessionKey
+    from turnkeep.contract import Commit
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ class CancellationSuite(Suite):
         for number in range(1, _MOST_AWAITS):
             commit = await self._prepare(kind)
             reached, outcome = await run_cancelled(self.adapter.commit(commit), number)
-            await self._expect_honest(commit, outcome)
+            await expect_honest(commit, outcome, self.adapter)
             if not reached:
                 return
         raise AssertionError(f"a commit was suspended more than {_MOST_AWAITS} times")
@@ -96,7 +97,7 @@ class CancellationSuite(Suite):
         for number in range(1, _MOST_AWAITS):
             commit = await self._prepare("any")
             reached, outcome = await run_cancelled(self.adapter.commit(commit), number, number + 1, number + 2)
-            await self._expect_honest(commit, outcome)
+            await expect_honest(commit, outcome, self.adapter)
             if not reached:
                 return
         raise AssertionError(f"a commit was suspended more than {_MOST_AWAITS} times")
@@ -124,7 +125,8 @@ class CancellationSuite(Suite):
                 return
         raise AssertionError(f"a delete was suspended more than {_MOST_AWAITS} times")
 
-    async def test_g10_a_cancelled_read_lets_go(self) -> None:
+    @pytest.mark.parametrize("operation", ["load", "read_messages", "find_sessions", "stats"])
+    async def test_g10_a_cancelled_read_lets_go(self, operation: str) -> None:
         """Reads cancelled at each of their awaits leave the adapter able to answer others, with their own answers.
 
         On failure: a reply that was not read stays in the connection, and the next caller reads it (ChatGPT's incident
@@ -132,15 +134,78 @@ class CancellationSuite(Suite):
         """
         mine, _ = await self.create("of Ana", key=self.new_key("ana"), user_id="ana")
         other, _ = await self.create("of Bob", key=self.new_key("bob"), user_id="bob")
+        reads: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "load": lambda: self.adapter.load(mine, LoadQuery()),
+            "read_messages": lambda: self.adapter.read_messages(mine, MessageQuery(10)),
+            "find_sessions": lambda: self.adapter.find_sessions(SessionQuery(mine.scope, 10)),
+            "stats": lambda: self.adapter.stats(StatsQuery(mine.scope)),
+        }
         for number in range(1, _MOST_AWAITS):
-            reached, outcome = await run_cancelled(self.adapter.load(mine, LoadQuery()), number)
-            assert isinstance(outcome, asyncio.CancelledError) or not isinstance(outcome, BaseException)
+            reached, outcome = await run_cancelled(reads[operation](), number)
+            if not isinstance(outcome, (asyncio.CancelledError, NotSupported)):
+                assert not isinstance(outcome, BaseException), repr(outcome)
             assert texts((await self.load(other)).messages) == ["of Bob"]
             assert texts((await self.page(other)).items) == ["of Bob"]
             assert texts((await self.load(mine)).messages) == ["of Ana"]
             if not reached:
                 return
-        raise AssertionError(f"a load was suspended more than {_MOST_AWAITS} times")
+        raise AssertionError(f"{operation} was suspended more than {_MOST_AWAITS} times")
+
+    async def test_g10_a_cancelled_erasure_can_be_repeated(self) -> None:
+        """`delete_owner` cancelled at each of its awaits leaves each session whole or gone; repeated, it is complete.
+
+        On failure: a part of a session was removed by itself.
+        """
+        for number in range(1, _MOST_AWAITS):
+            keys = [self.new_key("ana", f"{number} {name}") for name in "ab"]
+            for key in keys:
+                await self.create("one", "two", key=key, user_id="ana")
+            await self.lists_settle()
+            reached, outcome = await run_cancelled(self.adapter.delete_owner(self.owned("ana")), number)
+            assert isinstance(outcome, (asyncio.CancelledError, CommitOutcomeUnknown, Erased)), repr(outcome)
+            for key in keys:
+                stored = await self.adapter.load(key, LoadQuery())
+                assert stored is None or texts(stored.messages) == ["one", "two"]
+            await self.adapter.delete_owner(self.owned("ana"))
+            for key in keys:
+                assert not await self.is_there(key)
+            if not reached:
+                return
+        raise AssertionError(f"delete_owner was suspended more than {_MOST_AWAITS} times")
+
+    async def test_g10_a_cancelled_sweep_can_be_repeated(self) -> None:
+        """`sweep` cancelled at each of its awaits hurts no session that lives; repeated, it comes to its end.
+
+        On failure: what the clean-up had begun keeps a lock, a transaction or a connection.
+        """
+        key, _ = await self.create("one", "two")
+        await self.append(key, "three", drop_history=True)
+        for number in range(1, _MOST_AWAITS):
+            reached, outcome = await run_cancelled(self.adapter.sweep(100), number)
+            assert isinstance(outcome, (asyncio.CancelledError, CommitOutcomeUnknown, Swept)), repr(outcome)
+            await self.adapter.sweep(100)
+            assert texts((await self.load(key)).messages) == ["three"]
+            if not reached:
+                return
+        raise AssertionError(f"sweep was suspended more than {_MOST_AWAITS} times")
+
+    @starts_closed
+    async def test_g10_a_cancelled_open_can_be_repeated(self) -> None:
+        """`open` cancelled at each of its awaits leaves an adapter that can be opened, and then works.
+
+        On failure: it is taken to be open, or still opening, when it was interrupted; or what it had begun is not
+        closed.
+        """
+        for number in range(1, _MOST_AWAITS):
+            self.adapter = await self.unopened()
+            reached, outcome = await run_cancelled(self.adapter.open(), number)
+            assert outcome is None or isinstance(outcome, asyncio.CancelledError), repr(outcome)
+            await self.adapter.open()
+            await self.create("one")
+            await self.adapter.aclose()
+            if not reached:
+                return
+        raise AssertionError(f"open was suspended more than {_MOST_AWAITS} times")
 
     async def test_g10_many_cancelled_at_once(self) -> None:
         """Of many commits some of which are cancelled, each one's outcome is honest and later ones succeed.
@@ -183,7 +248,7 @@ class CancellationSuite(Suite):
                 outcome = asyncio.CancelledError()
             except CommitOutcomeUnknown as error:
                 outcome = error
-            await self._expect_honest(commit, outcome)
+            await expect_honest(commit, outcome, self.adapter)
 
     async def _prepare(self, kind: str) -> Commit:
         if kind == "new":
@@ -192,27 +257,3 @@ class CancellationSuite(Suite):
         if kind == "token":
             return new_commit(key, "one", expect=first.token, data='{"a":1}')
         return new_commit(key, "one", expect=Expect.ANY)
-
-    async def _expect_honest(self, commit: Commit, outcome: object) -> None:
-        landed = await self._landed(commit.key)
-        match outcome:
-            case Committed():
-                assert commit.messages[0].content in landed
-            case asyncio.CancelledError():
-                assert commit.messages[0].content not in landed, "the commit raised CancelledError and took effect"
-            case CommitOutcomeUnknown():
-                assert outcome.commit_id == commit.commit_id
-            case _:
-                raise AssertionError(f"a cancelled commit ended with {outcome!r}")
-        # Sent again, it lands exactly once: nothing arrives late, and the adapter still works.
-        again = await self.adapter.commit(commit)
-        if not isinstance(outcome, CommitOutcomeUnknown):
-            assert again.replayed is isinstance(outcome, Committed)
-        landed = await self._landed(commit.key)
-        assert landed.count(commit.messages[0].content) == 1
-
-    async def _landed(self, key: SessionKey) -> list[str]:
-        try:
-            return texts((await self.page(key)).items)
-        except SessionNotFound:
-            return []
