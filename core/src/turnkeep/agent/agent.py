@@ -137,6 +137,7 @@ class Agent:
         if self._plugins.payload_filter is not self._persistence._gateway.plugins.payload_filter:
             raise ConfigurationError("a payload filter belongs to the store: give it to turnkeep.connect(plugins=…)")
         self._own_persistence(not isinstance(persistence, Persistence))
+        self._gateway = self._persistence._gateway.heard_by(self._plugins)
         self._user_id = self._persistence._owner_of(user_id)
         self._window = window
         self._auto_save = auto_save
@@ -298,7 +299,7 @@ class Agent:
         manager = SessionManager(
             self._persistence, session_id=session_id, user_id=owner, auto_save=auto_save, window=self._window
         )
-        manager._told(self._plugins, self._schema, self._routes)
+        manager._told(self._gateway, self._schema, self._routes)
         return manager
 
     def _manager_for(self, session_id: str | None, user_id: str | None) -> SessionManager:
@@ -401,9 +402,9 @@ class Agent:
         view = SessionView.of(manager.current, namespace)
         notices: Notices = []
         if plugins.listens("on_route_entered"):
-            notices += [partial(plugins.on_route_entered, route, view) for route in run.progress.moves.entered]
+            notices += [partial(plugins.on_route_entered, route, view) for route in run.progress.entered]
         if plugins.listens("on_route_completed"):
-            notices += [partial(plugins.on_route_completed, route, view) for route in run.progress.moves.completed]
+            notices += [partial(plugins.on_route_completed, route, view) for route in run.progress.completed]
         if plugins.listens("after_respond"):
             notices.append(partial(plugins.after_respond, reply, copy.deepcopy(turn.context), view))
         await tell(notices)
