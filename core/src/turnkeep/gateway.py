@@ -236,7 +236,8 @@ class Gateway:
         rows, size = self._rows(draft.key.session_id, draft.appended)
         commit = draft.commit(rows, self.documents, self.policy)
         size = self._check_commit_size(commit, size)
-        cancelled = _cancellations()
+        task = asyncio.current_task()
+        cancelled = _cancellations(task)
         notices: Notices = [] if later is None else later
         session = lambda: SessionView.of(draft.state, self.policy.namespace)  # noqa: E731 - made only if needed
         try:
@@ -252,7 +253,7 @@ class Gateway:
             self._announce(commit, SessionView.of(snapshot.state, self.policy.namespace), draft.view(messages), notices)
         if later is None:
             await tell(notices)
-        if _cancellations() > cancelled:
+        if _cancellations(task) > cancelled:
             raise asyncio.CancelledError
         return snapshot
 
@@ -306,7 +307,8 @@ class Gateway:
         turn = TurnView(commit.commit_id, tuple(messages), None, created=False)
         if self.plugins.listens("before_commit"):
             await self.plugins.before_commit(turn, view)
-        cancelled = _cancellations()
+        task = asyncio.current_task()
+        cancelled = _cancellations(task)
         notices: Notices = [] if later is None else later
         try:
             result = await self._send(commit, size, lambda: view, notices)
@@ -321,7 +323,7 @@ class Gateway:
         self._announce(commit, view, replace(turn, messages=numbered), notices)
         if later is None:
             await tell(notices)
-        if _cancellations() > cancelled:
+        if _cancellations(task) > cancelled:
             raise asyncio.CancelledError
         return numbered
 
@@ -527,7 +529,6 @@ def _owner(key: SessionKey) -> str | None:
     return key.scope.owner if isinstance(key.scope.owner, str) else None
 
 
-def _cancellations() -> int:
-    """How often the running task was asked to stop. An adapter that had settled already swallows the request."""
-    task = asyncio.current_task()
+def _cancellations(task: asyncio.Task[Any] | None) -> int:
+    """How often a task was asked to stop. An adapter that had settled already swallows the request."""
     return task.cancelling() if task else 0

@@ -7,7 +7,7 @@ import copy
 import logging
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turnkeep import codec
 from turnkeep._callbacks import run
@@ -306,6 +306,9 @@ def copied(context: dict[str, Any]) -> dict[str, Any]:
 _IMMUTABLE = {str, int, float, bool, type(None)}
 
 
+_ONLY_TEXT: Final[tuple[object, ...]] = (None, {}, (), {})
+
+
 def checked(reply: object, provider: str) -> ProviderReply:
     """The reply itself, if it is made of what a reply is made of; what a model's SDK likes to leave out is filled in.
 
@@ -314,6 +317,8 @@ def checked(reply: object, provider: str) -> ProviderReply:
     """
     if not isinstance(reply, ProviderReply):
         raise ProviderError(f"provider {provider} returned {type(reply).__name__}, where a ProviderReply was expected")
+    if type(reply.text) is str and (reply.route, reply.data, reply.tool_calls, reply.usage) == _ONLY_TEXT:
+        return reply
     try:
         return ProviderReply(
             text=_as(str, reply.text or ""),
