@@ -333,7 +333,7 @@ class Agent:
                 try:
                     return await self._take(manager, turn, run, request)
                 except AlreadyCommitted:
-                    continue  # by another process that was given the same commit id: its reply is the reply
+                    return await self._committed_elsewhere(manager, request, commit_id)
                 except _Lost as lost:
                     lost.conflict.reply = run.reply
                     spoken = request.emit is not None and run.spoken
@@ -341,6 +341,17 @@ class Agent:
                         raise lost.conflict from None
                 await back_off(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _committed_elsewhere(self, manager: SessionManager, request: _Request, commit_id: str) -> Reply:
+        """The reply of another process that was given the same commit id and was faster."""
+        turn = await self._begin(manager, request, commit_id)
+        if turn.replayed:
+            return await self._replayed(manager, turn, request)
+        session_id = turn.draft.key.session_id
+        raise SessionConflict(
+            f"session {session_id!r:.200} was deleted while a turn on it was under way; nothing was kept",
+            session_id=session_id,
+        )
 
     async def _begin(self, manager: SessionManager, request: _Request, commit_id: str) -> OpenTurn:
         """An open turn on what is staged already, on what the store has, or on a new session."""
