@@ -20,7 +20,7 @@ class Toy(Server):
 
     def launch(self, program):
         port = free_port()
-        self.spawn([program, "-m", "http.server", str(port), "--bind", "127.0.0.1"])
+        self.processes.spawn([program, "-m", "http.server", str(port), "--bind", "127.0.0.1"])
         return f"http://127.0.0.1:{port}"
 
     def answers(self, url):
@@ -42,7 +42,7 @@ class Crashing(Toy):
     name = "crashing"
 
     def launch(self, program):
-        self.spawn([program, "-c", "print('no room on this disk'); raise SystemExit(3)"])
+        self.processes.spawn([program, "-c", "print('no room on this disk'); raise SystemExit(3)"])
         return "http://127.0.0.1:1"
 
 
