@@ -1,6 +1,7 @@
 """Programs that are run to their end."""
 
 import os
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,8 +33,7 @@ def run(command: Sequence[str | Path], log: Path, *, text: str = "", env: Mappin
         except FileNotFoundError as error:
             raise ServiceError(f"{command[0]}: {error.strerror}") from None
     if done.returncode:
-        words = " ".join(map(str, command[:3]))
-        raise ServiceError(f"{words} … failed with status {done.returncode}\n{tail(log)}")
+        raise ServiceError(f"status {done.returncode} of {shlex.join(map(str, command))}\n{tail(log)}")
 
 
 def tail(log: Path) -> str:

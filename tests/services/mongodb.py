@@ -1,7 +1,7 @@
-"""SecantusDB, which speaks MongoDB's protocol: the commands and transactions of a replica set of one.
+"""SecantusDB, which speaks MongoDB's protocol.
 
-It shows what the adapter says to MongoDB, not what MongoDB keeps when the power fails. To test on MongoDB itself, set
-`TURNKEEP_TEST_MONGODB_URL`.
+It shows what an adapter and MongoDB say to each other, not what MongoDB keeps when the power fails. To test on MongoDB
+itself, set `TURNKEEP_TEST_MONGODB_URL`.
 """
 
 import sys
@@ -15,13 +15,16 @@ WHEEL = "SecantusDB==0.7.0b3"
 
 
 class MongoDB(Server):
+    """A replica set of one. `configureFailPoint` is allowed; name your client in it: others use the server too."""
+
     name = "mongodb"
+    topology: tuple[str, ...] = ()
 
     def find(self) -> Path | None:
         return packages.wheel(WHEEL)
 
     def prepare(self, program: Path) -> str:
-        # Without it the server would look for settings in the user's home.
+        # Without settings of its own it would look for some in the user's home.
         (self.directory / "secantusd.toml").touch()
         return f"mongodb://127.0.0.1:{free_port()}/turnkeep"
 
@@ -29,10 +32,17 @@ class MongoDB(Server):
         settings = [
             *("--config", self.directory / "secantusd.toml"),
             *("--host", "127.0.0.1", "--port", str(port_of(url))),
-            *("--storage-path", self.directory / "data"),
-            *("--cache-size", "256M", "--sync-on-commit"),
+            *("--storage-path", self.directory / "data", "--cache-size", "256M"),
+            *("--sync-on-commit", "--enable-test-commands", *self.topology),
         ]
         self.processes.spawn([sys.executable, "-m", "secantus", *settings], env={"PYTHONPATH": str(program)})
 
     def answers(self, url: str) -> bool:
         return pings.mongodb(url)
+
+
+class MongoDBStandalone(MongoDB):
+    """No replica set, hence no transactions."""
+
+    name = "mongodb_standalone"
+    topology = ("--standalone",)

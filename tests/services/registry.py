@@ -11,7 +11,7 @@ from pathlib import Path
 from . import packages
 from .commands import ServiceError
 from .mariadb import MariaDB
-from .mongodb import MongoDB
+from .mongodb import MongoDB, MongoDBStandalone
 from .opensearch import OpenSearch
 from .pgbouncer import PgBouncer
 from .postgres import PostgreSQL, PostgreSQLOld
@@ -32,6 +32,7 @@ SERVERS: tuple[type[Server], ...] = (
     RedisOld,
     RedisCluster,
     MongoDB,
+    MongoDBStandalone,
 )
 # Started only when named: no test of `make test` needs them.
 ON_REQUEST: tuple[type[Server], ...] = (OpenSearch,)
@@ -134,13 +135,13 @@ class Registry:
 
     def _install(self, servers: Sequence[Server]) -> None:
         """Bring in the Debian packages of what is absent."""
-        wanted: set[str] = set()
+        wanted: list[str] = []
         for server in servers:
             if server.debian and not os.environ.get(server.variable) and not server.find():
-                wanted.update(server.debian)
+                wanted += [name for name in server.debian if name not in wanted]
         if wanted:
-            print(f"services: installing {' '.join(sorted(wanted))}", flush=True)
-            packages.apt_install(sorted(wanted), self.home / "apt.log")
+            print(f"services: installing {' '.join(wanted)}", flush=True)
+            packages.apt_install(wanted, self.home / "apt.log")
 
     def _known(self, names: Collection[str]) -> Collection[str]:
         if unknown := ", ".join(sorted(set(names) - set(self.servers))):

@@ -14,7 +14,8 @@ USER = "nobody"
 def unprivileged(command: Sequence[str | Path]) -> list[str | Path]:
     """Return the command as it is, or for root one that runs it as `nobody`.
 
-    It keeps one right of root's: to pass folders such as /root, in which the checkout may lie.
+    It keeps one right of root's: to pass folders such as /root, in which the checkout may lie. (Without the secure bit
+    it would pass them, but be told when it asks that it cannot; PostgreSQL asks.)
     """
     if os.geteuid() != 0:
         return list(command)
@@ -24,7 +25,7 @@ def unprivileged(command: Sequence[str | Path]) -> list[str | Path]:
     rights = "-all,+dac_override"
     return [
         *(setpriv, f"--reuid={USER}", "--regid=nogroup", "--clear-groups"),
-        *(f"--inh-caps={rights}", f"--ambient-caps={rights}", "--"),
+        *("--securebits=+no_setuid_fixup", f"--inh-caps={rights}", f"--ambient-caps={rights}", "--"),
         *command,
     ]
 
