@@ -1,7 +1,8 @@
 """`python -m services up|down|kill|resume [NAME …]`: what `make services` and `make services-down` run.
 
-A test that kills servers takes some of its own with `--home FOLDER`; their addresses are in `FOLDER/env`. `kill` leaves
-them no time to write anything, `resume` starts them again at the same addresses, with the data on the disk.
+A test that kills servers takes some of its own with `--home FOLDER`, whatever the environment gives; their addresses
+are in `FOLDER/env`. `kill` leaves them no time to write anything, `resume` starts them again at the same addresses,
+with the data on the disk.
 """
 
 import argparse
@@ -20,7 +21,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="which servers; those of `make services` if none")
     parser.add_argument("--home", type=lambda text: Path(text).absolute(), help="a folder with servers of its own")
     given = parser.parse_args()
-    registry = Registry(given.home, given.home / "env") if given.home else Registry()
+    registry = Registry(given.home, given.home / "env", environment={}) if given.home else Registry()
     try:
         _act(registry, given.action, given.names)
     except ServiceError as error:

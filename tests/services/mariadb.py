@@ -25,7 +25,8 @@ class MariaDB(Server):
     debian = ("mariadb-server",)
 
     def find(self) -> Path | None:
-        return packages.program("mariadbd")
+        # Its client asks whether it answers.
+        return packages.program("mariadbd") if packages.program("mariadb") else None
 
     def prepare(self, program: Path) -> str:
         install = packages.program("mariadb-install-db") or program.with_name("mariadb-install-db")
@@ -54,7 +55,8 @@ class MariaDB(Server):
         self.processes.spawn(unprivileged([program, "--no-defaults", *settings]))
 
     def answers(self, url: str) -> bool:
-        client = packages.program("mariadb") or "mariadb"
+        client = packages.program("mariadb")
+        assert client is not None
         login = ["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", f"--port={port_of(url)}", "--user=turnkeep"]
         query = [client, *login, "--connect-timeout=2", "--execute=SELECT 1", "turnkeep"]
         return subprocess.run(query, capture_output=True, check=False).returncode == 0

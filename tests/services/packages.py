@@ -8,7 +8,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .commands import ServiceError, run
@@ -18,6 +20,9 @@ CACHE = Path(__file__).resolve().parents[2] / ".cache" / "services"
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 APT = ["apt-get", "-qq", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"]
 APT_INSTALL = ["install", "-y", "--no-install-recommends"]
+APT_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive"}
+ATTEMPTS = 3
+PAUSE_SECONDS = 5.0
 # Debian asks this program before it starts what it has just installed; 101 means no.
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# From turnkeep's tests/services, for the time of one apt-get.\nexit 101\n"
@@ -29,16 +34,19 @@ def program(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def wheel(requirement: str) -> Path:
+def wheel(requirement: str, *, python: str = "") -> Path:
     """Return the folder that holds this requirement and what it needs, installed there by the first call.
+
+    It is the wheel for the Python that runs this, or for the version given, if what is in it needs none.
 
     Raises:
         ServiceError: there is none for this machine, or no way to it.
     """
-    python = "py{}{}".format(*sys.version_info[:2])
+    version = python or "{}.{}".format(*sys.version_info[:2])
     uv = Path(sys.executable).with_name("uv")
-    install = [uv, "pip", "install", "--quiet", "--python", sys.executable, requirement]
-    return _once(f"{requirement}-{python}", lambda folder: [*install, "--target", folder])
+    install = [uv, "pip", "install", "--quiet", "--only-binary", ":all:"]
+    install += ["--python", sys.executable, "--python-version", version, requirement]
+    return _once(f"{requirement}-py{version}", lambda folder: [*install, "--target", folder])
 
 
 def jars(pom: Path) -> Path:
@@ -65,14 +73,24 @@ def apt_install(packages: Sequence[str], log: Path) -> None:
     """
     if os.geteuid() != 0 or not program("apt-get"):
         raise ServiceError(f"only root on Debian can install what is missing; try: {apt_line(packages)}")
+    print(f"services: installing {' '.join(packages)}", flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     ours = not POLICY.exists() or POLICY.read_text(encoding="utf-8") == POLICY_TEXT
     if ours:
         POLICY.write_text(POLICY_TEXT, encoding="utf-8")
         POLICY.chmod(0o755)
     try:
-        for arguments in (["update"], [*APT_INSTALL, *packages]):
-            run([*APT, *arguments], log, env={"DEBIAN_FRONTEND": "noninteractive"})
+        for attempt in range(1, ATTEMPTS + 1):
+            # A failure here may be that of a list which is not needed; whether it matters shows in the next step.
+            with suppress(ServiceError):
+                run([*APT, "update"], log, env=APT_ENVIRONMENT)
+            try:
+                run([*APT, *APT_INSTALL, *packages], log, env=APT_ENVIRONMENT)
+                break
+            except ServiceError:
+                if attempt == ATTEMPTS:
+                    raise
+                time.sleep(PAUSE_SECONDS)
     finally:
         if ours:
             POLICY.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """PgBouncer before the new PostgreSQL, one server connection per transaction: how many teams meet their database."""
 
-import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -36,8 +35,8 @@ class PgBouncer(Server):
         return packages.program("pgbouncer")
 
     def prepare(self, program: Path) -> str:
-        backend = PostgreSQL(self.home)
-        parts = urlsplit(os.environ.get(backend.variable) or backend.address() or "")
+        backend = PostgreSQL(self.home, self.environment)
+        parts = urlsplit(backend.given or backend.address() or "")
         target = f"host={parts.hostname} port={parts.port or 5432} user={unquote(parts.username or 'turnkeep')}"
         if parts.password:
             target += f" password={unquote(parts.password)}"

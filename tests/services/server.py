@@ -3,10 +3,12 @@
 A new server is one module with one subclass of `Server`, listed in `registry.SERVERS`.
 """
 
+import os
 import shutil
 import signal
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +21,10 @@ ATTEMPTS = 3
 
 
 class Server(ABC):
-    """One server. Everything it writes is below `directory`; only processes recorded there are ever ended."""
+    """One server. Everything it writes is below `directory`; only processes recorded there are ever ended.
+
+    In `environment` stand the addresses of the user's own.
+    """
 
     name: ClassVar[str]
     # The packages that bring the program on Debian; installed only where servers are promised.
@@ -29,8 +34,9 @@ class Server(ABC):
     start_seconds: ClassVar[float] = 60.0
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, environment: Mapping[str, str] = os.environ) -> None:
         self.home = home
+        self.environment = environment
         self.directory = home / self.name
         self.processes = Processes(self.directory)
         self.log = self.processes.log
@@ -38,8 +44,13 @@ class Server(ABC):
 
     @property
     def variable(self) -> str:
-        """The environment variable with the address. Set by the user, it wins: nothing is started, nothing ended."""
+        """The name of the environment variable with the address."""
         return f"TURNKEEP_TEST_{self.name.upper()}_URL"
+
+    @property
+    def given(self) -> str | None:
+        """The address that the user set, or None. It wins: nothing is started, nothing ended."""
+        return self.environment.get(self.variable) or None
 
     @abstractmethod
     def find(self) -> Path | None:

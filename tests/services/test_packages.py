@@ -12,7 +12,7 @@ APT_GET = """\
 #!/bin/sh
 echo "$DEBIAN_FRONTEND: $*" >> {log}
 cat {policy} >> {log}
-case "$*" in *" install "*) {install} ;; esac
+case "$*" in *" update") {update} ;; *) {install} ;; esac
 """
 
 
@@ -24,13 +24,14 @@ def debian(tmp_path, monkeypatch):
     log = tmp_path / "asked"
     policy = tmp_path / "policy-rc.d"
 
-    def make(install):
+    def make(*, update="true", install="true"):
         program = folder / "apt-get"
-        program.write_text(APT_GET.format(log=log, policy=policy, install=install))
+        program.write_text(APT_GET.format(log=log, policy=policy, update=update, install=install))
         program.chmod(0o755)
         return log
 
     monkeypatch.setattr(packages, "POLICY", policy)
+    monkeypatch.setattr(packages, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(packages, "PATH", str(folder))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
@@ -38,7 +39,7 @@ def debian(tmp_path, monkeypatch):
 
 
 def test_lists_are_fetched_then_packages_installed_and_nothing_starts(debian, tmp_path):
-    asked = debian("true")
+    asked = debian()
     packages.apt_install(["redis-server", "pgbouncer"], tmp_path / "log")
     lines = [line for line in asked.read_text().splitlines() if line.startswith(("noninteractive", "exit"))]
     update, denied, install, denied_again = lines
@@ -49,7 +50,7 @@ def test_lists_are_fetched_then_packages_installed_and_nothing_starts(debian, tm
 
 
 def test_a_policy_of_the_machines_own_stays(debian, tmp_path):
-    asked = debian("true")
+    asked = debian()
     packages.POLICY.write_text("its own\n")
     packages.apt_install(["redis-server"], tmp_path / "log")
     assert packages.POLICY.read_text() == "its own\n"
@@ -57,14 +58,21 @@ def test_a_policy_of_the_machines_own_stays(debian, tmp_path):
 
 
 def test_a_failure_shows_the_end_of_the_log_and_leaves_no_policy(debian, tmp_path):
-    debian("echo 'Unable to locate package' >&2; exit 100")
+    asked = debian(install="echo 'Unable to locate package' >&2; exit 100")
     with pytest.raises(ServiceError, match=r"status 100 of apt-get .*redis-server\nUnable to locate package"):
         packages.apt_install(["redis-server"], tmp_path / "log")
+    assert asked.read_text().count(" install ") == packages.ATTEMPTS
     assert not packages.POLICY.exists()
 
 
+def test_a_list_that_cannot_be_fetched_matters_only_if_it_is_needed(debian, tmp_path):
+    asked = debian(update="exit 100")
+    packages.apt_install(["redis-server"], tmp_path / "log")
+    assert asked.read_text().count(" install ") == 1
+
+
 def test_who_is_not_root_is_told_the_line(debian, tmp_path, monkeypatch):
-    asked = debian("true")
+    asked = debian()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ServiceError, match="sudo apt-get install -y --no-install-recommends redis-server"):
         packages.apt_install(["redis-server"], tmp_path / "log")

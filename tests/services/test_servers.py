@@ -19,15 +19,13 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    given = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("TURNKEEP_TEST_")}
     home = tmp_path_factory.mktemp("services")
-    registry = Registry(home, home / "env")
+    registry = Registry(home, home / "env", environment={})
     try:
         registry.up(required=os.environ.get("TURNKEEP_REQUIRE_SERVICES", "") not in {"", "0"})
         yield registry
     finally:
         registry.down()
-        os.environ.update(given)
     assert processes_in(home) == []
 
 

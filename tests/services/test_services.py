@@ -80,18 +80,12 @@ class Silent(Toy):
         self.processes.spawn([program, "-c", "print('still thinking', flush=True); import time; time.sleep(600)"])
 
 
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch):
-    for variable in [name for name in os.environ if name.startswith("TURNKEEP_TEST_")]:
-        monkeypatch.delenv(variable)
-
-
 @pytest.fixture
 def registry_of(tmp_path):
     made = []
 
-    def make(*kinds, on_request=()):
-        made.append(Registry(tmp_path / "services", tmp_path / "env", kinds, on_request))
+    def make(*kinds, on_request=(), environment=None):
+        made.append(Registry(tmp_path / "services", tmp_path / "env", kinds, on_request, environment or {}))
         return made[-1]
 
     yield make
@@ -131,14 +125,13 @@ def test_a_running_server_that_no_longer_answers_is_replaced(registry_of, monkey
     assert processes._born(old["pid"]) is None
 
 
-def test_an_address_of_the_users_comes_first(registry_of, monkeypatch):
+def test_an_address_of_the_users_comes_first(registry_of):
     class Renamed(Toy):
         def variables(self, url):
             return {self.variable: url, "TURNKEEP_TEST_OTHER_URL": f"other+{url}"}
 
-    registry = registry_of(Renamed, Behind)
-    monkeypatch.setenv("TURNKEEP_TEST_TOY_URL", "http://elsewhere")
-    monkeypatch.setenv("TURNKEEP_TEST_BEHIND_URL", "http://elsewhere")
+    given = {"TURNKEEP_TEST_TOY_URL": "http://elsewhere", "TURNKEEP_TEST_BEHIND_URL": "http://elsewhere"}
+    registry = registry_of(Renamed, Behind, environment=given)
     assert registry.up() == []
     assert registry.addresses() == {"TURNKEEP_TEST_OTHER_URL": "other+http://elsewhere"}
     assert not (registry.home / "toy").exists()
@@ -218,7 +211,7 @@ def test_two_at_once_start_one(registry_of):
 
 
 def test_two_folders_have_servers_of_their_own(registry_of, tmp_path):
-    here, there = registry_of(Toy), Registry(tmp_path / "elsewhere", tmp_path / "elsewhere.env", [Toy], [])
+    here, there = registry_of(Toy), Registry(tmp_path / "elsewhere", tmp_path / "elsewhere.env", [Toy], [], {})
     here.up()
     assert there.up() == ["toy"]
     assert here.addresses() != there.addresses()
@@ -274,13 +267,29 @@ def test_a_process_id_that_became_anothers_is_not_ended(registry_of):
     pids.write_text(ours)
 
 
-def test_the_command_refuses_what_it_does_not_know():
+def services(folder, *words):
+    """What the command returns, says, and says of errors, where the environment gives a server."""
     run = subprocess.run(
-        [sys.executable, "-m", "services", "sideways"],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        [sys.executable, "-m", "services", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(TESTS), "TURNKEEP_TEST_REDIS_URL": "redis://elsewhere"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert run.returncode == 2
-    assert "up" in run.stderr
+    return run.returncode, run.stdout, run.stderr
+
+
+def test_the_command_takes_servers_of_its_own(tmp_path):
+    status, _, complaint = services(tmp_path, "--home", "mine", "up", "mysql")
+    assert (status, complaint.partition(";")[0]) == (1, "services: there is no server mysql")
+    status, _, complaint = services(tmp_path, "--home", "mine", "resume", "redis")
+    assert (status, "never started" in complaint) == (1, True)
+    assert services(tmp_path, "--home", "mine", "down") == (0, "services: none of ours is running\n", "")
+    assert (tmp_path / "mine" / "env").read_text() == ""
+
+
+def test_the_command_refuses_what_it_does_not_know(tmp_path):
+    status, _, complaint = services(tmp_path, "sideways")
+    assert status == 2
+    assert "up" in complaint
