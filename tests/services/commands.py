@@ -13,27 +13,28 @@ class ServiceError(Exception):
     """A server that was asked for cannot be had; the message says why."""
 
 
-def run(command: Sequence[str | Path], log: Path, *, text: str = "", env: Mapping[str, str] | None = None) -> None:
-    """Run a program in the folder of this log, its output in it; `env` is added to the environment.
+def run(command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None) -> None:
+    """Run a program, its output in this log; `env` is added to the environment.
 
     Raises:
-        ServiceError: there is no such program, or it failed; the end of the log is in the message.
+        ServiceError: it failed; the end of the log is in the message.
     """
     with log.open("ab") as output:
-        try:
-            done = subprocess.run(
-                command,
-                cwd=log.parent,
-                env={**os.environ, **(env or {})},
-                input=text.encode(),
-                stdout=output,
-                stderr=output,
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise ServiceError(f"{command[0]}: {error.strerror}") from None
-    if done.returncode:
-        raise ServiceError(f"status {done.returncode} of {shlex.join(map(str, command))}\n{tail(log)}")
+        done = subprocess.run(
+            command,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=False,
+        )
+    check(command, done.returncode, log)
+
+
+def check(command: Sequence[str | Path], status: int, log: Path) -> None:
+    """Raise `ServiceError`, with the end of the log, unless the status is that of success."""
+    if status:
+        raise ServiceError(f"status {status} of {shlex.join(map(str, command))}\n{tail(log)}")
 
 
 def tail(log: Path) -> str:

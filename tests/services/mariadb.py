@@ -4,7 +4,6 @@ import subprocess
 from pathlib import Path
 
 from . import packages
-from .commands import run
 from .ports import free_port, port_of
 from .server import Server
 from .unprivileged import give, unprivileged
@@ -34,7 +33,7 @@ class MariaDB(Server):
         data.mkdir()
         give(data)
         options = [f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"]
-        run(unprivileged([install, "--no-defaults", *options]), self.log)
+        self.processes.run(unprivileged([install, "--no-defaults", *options]))
         (self.directory / "role.sql").write_text(ROLE, encoding="utf-8")
         return f"sqlalchemy+mariadb+asyncmy://turnkeep@127.0.0.1:{free_port()}/turnkeep"
 

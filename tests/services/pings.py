@@ -3,7 +3,7 @@
 import json
 import socket
 import struct
-from typing import BinaryIO
+from io import BufferedRWPair
 from urllib.parse import urlsplit
 
 PING_SECONDS = 2.0
@@ -69,20 +69,20 @@ def opensearch(url: str) -> bool:
         return False
 
 
-def _connect(url: str) -> BinaryIO:
+def _connect(url: str) -> BufferedRWPair:
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), timeout=PING_SECONDS) as connection:
         return connection.makefile("rwb")
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _exactly(stream: BufferedRWPair, count: int) -> bytes:
     found = stream.read(count)
     if len(found) < count:
         raise EOFError
     return found
 
 
-def _postgres_replies(stream: BinaryIO) -> set[bytes]:
+def _postgres_replies(stream: BufferedRWPair) -> set[bytes]:
     """Return the types of the messages up to "ready" or the first error."""
     kinds: set[bytes] = set()
     while not kinds & {b"Z", b"E"}:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from . import packages, pings
-from .commands import ServiceError, run
+from .commands import ServiceError
 from .ports import free_port, port_of
 from .server import Server
 from .unprivileged import give, unprivileged
@@ -41,8 +41,8 @@ class PostgreSQL(Server):
         give(data)
         initdb = program.with_name("initdb")
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", *self.locale(initdb)]
-        run(unprivileged([initdb, "-D", data, *options]), self.log)
-        run(unprivileged([program, "--single", "-D", data, "postgres"]), self.log, text=ROLE)
+        self.processes.run(unprivileged([initdb, "-D", data, *options]))
+        self.processes.run(unprivileged([program, "--single", "-D", data, "postgres"]), text=ROLE)
         return f"postgresql://turnkeep@127.0.0.1:{free_port()}/turnkeep"
 
     def launch(self, program: Path, url: str) -> None:

@@ -6,8 +6,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
+
+from .commands import check
 
 STOP_SECONDS = 10.0
 
@@ -30,18 +33,31 @@ class Processes:
         self.log = directory / "log"
         self._file = directory / "pids"
 
-    def spawn(self, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
-        """Start one in a session of its own; `env` is added to the environment.
+    def spawn(self, command: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> None:
+        """Start one that stays; `env` is added to the environment."""
+        self._begin(command, env or {}, "")
 
-        It waits until it is recorded: this process may be killed at any point, and no server may be left that nobody
-        knows of.
+    def run(self, command: Sequence[str | Path], *, text: str = "") -> None:
+        """Start one that reads this text, and wait for its end.
+
+        Raises:
+            ServiceError: it failed; the end of the log is in the message.
         """
-        held = ["/bin/sh", "-c", 'read -r go && exec "$@" </dev/null', "sh", *command]
+        others = self._records()
+        status = self._begin(command, {}, text).wait()
+        write_json(self._file, others)
+        check(command, status, self.log)
+
+    def _begin(self, command: Sequence[str | Path], env: Mapping[str, str], text: str) -> subprocess.Popen[bytes]:
+        """Start one in a session of its own.
+
+        It waits until it is recorded: this process may be killed at any point, and none may be left that nobody knows.
+        """
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                held,
+                ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command],
                 cwd=self.directory,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **env},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -51,7 +67,8 @@ class Processes:
         assert process.stdin is not None
         with process.stdin as stdin:
             write_json(self._file, [*self._records(), Record(pid=process.pid, born=_born(process.pid))])
-            stdin.write(b"go\n")
+            stdin.write(f"go\n{text}".encode())
+        return process
 
     def running(self) -> bool:
         """Return whether there are some and all of them live."""
@@ -63,7 +80,9 @@ class Processes:
         records = self._records()
         for number in signals:
             for record in filter(self._alive, records):
-                os.kill(record["pid"], number)
+                # With it those that it started and that stayed in its group; it may just have ended by itself.
+                with suppress(ProcessLookupError):
+                    os.killpg(record["pid"], number)
             deadline = time.monotonic() + STOP_SECONDS
             while any(map(self._alive, records)) and time.monotonic() < deadline:
                 time.sleep(0.02)

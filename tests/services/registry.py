@@ -54,8 +54,9 @@ class Registry:
     ) -> None:
         self.home = home
         self.env_file = env_file
-        self.environment = environment
-        self.servers = {kind.name: kind(home, environment) for kind in (*promised, *on_request)}
+        # As it is now: who makes a registry may go on to set the variables from `addresses`.
+        self.environment = dict(environment)
+        self.servers = {kind.name: kind(home, self.environment) for kind in (*promised, *on_request)}
         self._promised = [kind.name for kind in promised]
 
     def up(self, names: Collection[str] = (), *, required: bool = False) -> list[str]:
@@ -109,7 +110,7 @@ class Registry:
         failures: list[ServiceError] = []
         futures: dict[str, Future[None]] = {}
         try:
-            with ThreadPoolExecutor(len(servers)) as threads:
+            with ThreadPoolExecutor(max(1, len(servers))) as threads:
                 for server in servers:
                     futures[server.name] = threads.submit(self._start_one, server, dict(futures), started)
             for future in futures.values():

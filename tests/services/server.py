@@ -8,7 +8,9 @@ import shutil
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +20,7 @@ from .processes import Processes, read_json, write_json
 
 # Of starts that end before they answer: the port that was free may have been taken, the old processes may not be gone.
 ATTEMPTS = 3
+REMOVE_SECONDS = 5.0
 
 
 class Server(ABC):
@@ -81,18 +84,7 @@ class Server(ABC):
         program = self.find()
         if program is None:
             raise ServiceError(self._absent())
-        for attempt in range(1, ATTEMPTS + 1):
-            self.stop()
-            self.directory.mkdir(parents=True)
-            try:
-                url = self.prepare(program)
-                self._run(program, url)
-            except BaseException as error:
-                self.stop(keep_files=True)
-                if not isinstance(error, _Ended) or attempt == ATTEMPTS:
-                    raise
-            else:
-                break
+        url = self._retried(partial(self._start_once, program))
         write_json(self._facts, {"program": str(program), "url": url})
         return url
 
@@ -110,22 +102,35 @@ class Server(ABC):
         facts = read_json(self._facts)
         if facts is None:
             raise ServiceError(f"{self.name}: never started in {self.directory}, so there is nothing to resume")
-        for attempt in range(1, ATTEMPTS + 1):
-            self.kill()
-            try:
-                self._run(Path(facts["program"]), facts["url"])
-            except _Ended:
-                if attempt == ATTEMPTS:
-                    raise
-            else:
-                break
-        return facts["url"]
+        return self._retried(partial(self._resume_once, Path(facts["program"]), facts["url"]))
 
     def stop(self, *, keep_files: bool = False) -> None:
         """End what `start` started, gently and then not. Doing it twice is harmless."""
         self.processes.end(self.stop_signal, signal.SIGKILL)
-        if not keep_files and self.directory.exists():
-            shutil.rmtree(self.directory)
+        if not keep_files:
+            _remove(self.directory)
+
+    def _start_once(self, program: Path) -> str:
+        self.stop()
+        self.directory.mkdir(parents=True)
+        try:
+            url = self.prepare(program)
+            self._run(program, url)
+        except BaseException:
+            self.stop(keep_files=True)
+            raise
+        return url
+
+    def _resume_once(self, program: Path, url: str) -> str:
+        self.kill()
+        self._run(program, url)
+        return url
+
+    def _retried(self, once: Callable[[], str]) -> str:
+        for _ in range(ATTEMPTS - 1):
+            with suppress(_Ended):
+                return once()
+        return once()
 
     def _run(self, program: Path, url: str) -> None:
         self.launch(program, url)
@@ -144,3 +149,15 @@ class Server(ABC):
 
 class _Ended(ServiceError):
     """It ended before it answered; another try may go better."""
+
+
+def _remove(directory: Path) -> None:
+    # What the ended processes started may write a moment longer.
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while directory.exists():
+        try:
+            shutil.rmtree(directory)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
