@@ -35,7 +35,8 @@ CALLS = {
 
 @pytest.fixture
 async def brief(adapter, connect):
-    persistence = await connect(adapter, timeout=0.5)  # a busy machine opens within it too
+    await adapter.open()  # without a limit: making the tables may take longer than one call may here
+    persistence = await connect(adapter, timeout=0.5)
     await persistence.save_session_state("s", create_session("s", user_id="ana", data={"a": 1}))
     adapter.calls.clear()
     return persistence

@@ -6,7 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from turnkeep_testkit.faults import (
+        Cut,
+        DriverCalls,
+        DriverFaultSuite,
+        FaultProxy,
+        NetworkFaultSuite,
+        ProcessFaultSuite,
+    )
+    from turnkeep_testkit.faulty import FaultyAdapter
     from turnkeep_testkit.making import FakeClock, new_commit, new_key, new_message, new_scope
+    from turnkeep_testkit.recording import RecordedCall, RecordingAdapter
     from turnkeep_testkit.scripted import ScriptedProvider
     from turnkeep_testkit.suites import (
         AdapterSuite,
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
         ReadYourWritesSuite,
         StatefulSuite,
     )
+    from turnkeep_testkit.wrapping import WrappedAdapter
 
 __all__ = [
     "AdapterSuite",
@@ -37,19 +48,29 @@ __all__ = [
     "CompareAndSwapSuite",
     "ConcurrencySuite",
     "CreateSuite",
+    "Cut",
     "DeleteSuite",
+    "DriverCalls",
+    "DriverFaultSuite",
     "ExactnessSuite",
     "ExpirySuite",
     "FakeClock",
+    "FaultProxy",
+    "FaultyAdapter",
     "HistorySuite",
     "IdempotencySuite",
     "IsolationSuite",
     "LifecycleSuite",
     "ListSuite",
+    "NetworkFaultSuite",
     "OrderSuite",
+    "ProcessFaultSuite",
     "ReadYourWritesSuite",
+    "RecordedCall",
+    "RecordingAdapter",
     "ScriptedProvider",
     "StatefulSuite",
+    "WrappedAdapter",
     "new_commit",
     "new_key",
     "new_message",
@@ -57,8 +78,18 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "Cut": "faults",
+    "DriverCalls": "faults",
+    "DriverFaultSuite": "faults",
     "FakeClock": "making",
+    "FaultProxy": "faults",
+    "FaultyAdapter": "faulty",
+    "NetworkFaultSuite": "faults",
+    "ProcessFaultSuite": "faults",
+    "RecordedCall": "recording",
+    "RecordingAdapter": "recording",
     "ScriptedProvider": "scripted",
+    "WrappedAdapter": "wrapping",
     "new_commit": "making",
     "new_key": "making",
     "new_message": "making",
