@@ -23,6 +23,7 @@ from turnkeep.contract import (
     StorageAdapter,
 )
 from turnkeep_testkit.bridge import Synchronous
+from turnkeep_testkit.excuses import require_reasons
 from turnkeep_testkit.making import new_commit, new_key, new_namespace
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ class Suite(Synchronous):
     campaign: bool
     _make: MakeAdapter
     _stack: AsyncExitStack
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        require_reasons(cls)
 
     @pytest.fixture
     def make_adapter(self) -> MakeAdapter:
