@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ListSuite,
         OrderSuite,
         ReadYourWritesSuite,
+        SchemaSuite,
         StatefulSuite,
     )
 
@@ -48,6 +49,7 @@ __all__ = [
     "ListSuite",
     "OrderSuite",
     "ReadYourWritesSuite",
+    "SchemaSuite",
     "ScriptedProvider",
     "StatefulSuite",
     "new_commit",
