@@ -62,6 +62,16 @@ def starts_closed(test: F) -> F:
     return test
 
 
+def proves(*capabilities: Capability) -> Callable[[F], F]:
+    """Marks a test, or each test of a suite, as one that looks at these capabilities; the report counts it there."""
+
+    def mark(test: F) -> F:
+        test.proves = capabilities  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue] - our mark
+        return test
+
+    return mark
+
+
 class Suite(Synchronous):
     """Base of all suites. A subclass that pytest collects overrides ``make_adapter``, and what else fits.
 
@@ -76,6 +86,8 @@ class Suite(Synchronous):
     scope: Scope
     clock: FakeClock | None
     campaign: bool
+    seen: StorageAdapter | None = None
+    """The adapter that was made last, open or not; for the report."""
     _make: MakeAdapter
     _stack: AsyncExitStack
 
@@ -126,22 +138,30 @@ class Suite(Synchronous):
 
     async def another(self) -> StorageAdapter:
         """Another open adapter over the same store: another process, or after a restart."""
-        made = self._make()
+        made = self.make()
         if not isinstance(made, StorageAdapter):
-            return await self._stack.enter_async_context(made)
+            self.seen = await self._stack.enter_async_context(made)
+            return self.seen
         self._stack.push_async_callback(made.aclose)
         await made.open()
         return made
 
     async def unopened(self) -> StorageAdapter:
         """An adapter over the same store that is not open."""
-        made = self._make()
+        made = self.make()
         if isinstance(made, StorageAdapter):
             self._stack.push_async_callback(made.aclose)
             return made
-        adapter = await self._stack.enter_async_context(made)
+        self.seen = adapter = await self._stack.enter_async_context(made)
         await adapter.aclose()
         return adapter
+
+    def make(self) -> StorageAdapter | AbstractAsyncContextManager[StorageAdapter]:
+        """What the author's function makes, as it is."""
+        made = self._make()
+        if isinstance(made, StorageAdapter):
+            self.seen = made
+        return made
 
     # Time
 

@@ -190,7 +190,7 @@ class SchemaSuite(Suite):
         """An adapter that is not open, over the store as it is."""
         if self.no_schema:
             pytest.skip(self.no_schema)
-        made = self._make()
+        made = self.make()
         if not isinstance(made, StorageAdapter):
             pytest.skip("make_adapter gives adapters that are open: no other state of the schema can be looked at")
         self._stack.push_async_callback(made.aclose)
