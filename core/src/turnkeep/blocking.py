@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 async def read_in_thread(work: Callable[[], T]) -> T:
-    """What ``work`` returns or raises. Cancelled, it lets go; the thread ends by itself, and its result goes nowhere."""
+    """What ``work`` returns or raises. Cancelled, it lets go; the thread ends by itself, and nobody sees its result."""
     return await asyncio.to_thread(work)
 
 

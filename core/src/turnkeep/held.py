@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         MessageQuery,
         SessionKey,
         SessionQuery,
+        StatsQuery,
         StoredMessage,
     )
     from turnkeep.judge import PastCommit
@@ -53,12 +54,13 @@ class HeldSession:
     marks: Marks = ()
     past: dict[str, PastCommit] = field(default_factory=dict[str, "PastCommit"])
 
-    def pass_time(self, now: datetime) -> None:
-        """Lets the messages leave whose time has come."""
-        floor = floor_at(self.head.floor, self.marks, now)
+    def pass_time(self, now: datetime) -> int:
+        """Lets the messages leave whose time has come; says how many."""
+        before, floor = len(self.messages), floor_at(self.head.floor, self.marks, now)
         if floor > self.head.floor:
             self.head = replace(self.head, floor=floor)
             self.messages = [message for message in self.messages if message.seq > floor]
+        return before - len(self.messages)
 
     def visible_to(self, key: SessionKey, now: datetime) -> bool:
         """Whether it is there for this key: not expired, and within the scope."""
@@ -115,7 +117,7 @@ def commit_to(
 
 
 def page_of(sessions: Iterable[HeldSession], query: SessionQuery, now: datetime) -> SessionPage:
-    """What ``StorageAdapter.find_sessions`` gives, of all the sessions of the query's namespace.
+    """What ``StorageAdapter.find_sessions`` gives, of all sessions of the query's namespace, whosever and however old.
 
     Raises:
         InvalidArgument: the cursor is not one of this order.
@@ -136,9 +138,9 @@ def page_of(sessions: Iterable[HeldSession], query: SessionQuery, now: datetime)
     return SessionPage(page, make_cursor(query.order, *position(page[-1])) if more else None)
 
 
-def count(sessions: Iterable[HeldSession]) -> Stats:
-    """What ``StorageAdapter.stats`` gives, of the sessions of a scope that are live."""
-    sessions = list(sessions)
+def count(sessions: Iterable[HeldSession], query: StatsQuery, now: datetime) -> Stats:
+    """What ``StorageAdapter.stats`` gives, of all sessions of the query's namespace, whosever and however old."""
+    sessions = [each for each in sessions if is_live(each.head, now) and query.scope.sees(each.head.user_id)]
     return Stats(
         sessions=len(sessions),
         messages=sum(session.head.message_count for session in sessions),

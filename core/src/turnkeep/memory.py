@@ -155,7 +155,7 @@ class MemoryAdapter(StorageAdapter):
     async def stats(self, query: StatsQuery) -> Stats:
         with self._lock:
             now = self._clock()
-            return count(self._live(query.scope, now))
+            return count(self._live(query.scope, now), query, now)
 
     def snapshot(self) -> dict[str, list[dict[str, Any]]]:
         """Everything stored, as plain copies: ``{"sessions": […], "messages": […]}``. For tests."""
