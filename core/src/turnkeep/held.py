@@ -62,6 +62,10 @@ class HeldSession:
             self.messages = [message for message in self.messages if message.seq > floor]
         return before - len(self.messages)
 
+    def is_due(self, now: datetime) -> bool:
+        """Whether a part of it, or all, has passed and is still held."""
+        return not is_live(self.head, now) or floor_at(self.head.floor, self.marks, now) > self.head.floor
+
     def visible_to(self, key: SessionKey, now: datetime) -> bool:
         """Whether it is there for this key: not expired, and within the scope."""
         return find_visible(self.head, key, now) is not None

@@ -146,11 +146,16 @@ class MemoryAdapter(StorageAdapter):
     async def sweep(self, limit: int) -> Swept:
         with self._lock:
             now = self._clock()
-            expired = [identity for identity, record in self._records.items() if not is_live(record.head, now)]
-            messages = 0
-            for identity in expired[:limit]:
-                messages += len(self._records.pop(identity).messages)
-            return Swept(min(len(expired), limit), messages, more=len(expired) > limit)
+            due = [identity for identity, record in self._records.items() if record.is_due(now)]
+            sessions = messages = 0
+            for identity in due[:limit]:
+                record = self._records[identity]
+                if is_live(record.head, now):
+                    messages += record.pass_time(now)
+                else:
+                    del self._records[identity]
+                    sessions, messages = sessions + 1, messages + len(record.messages)
+            return Swept(sessions, messages, more=len(due) > limit)
 
     async def stats(self, query: StatsQuery) -> Stats:
         with self._lock:

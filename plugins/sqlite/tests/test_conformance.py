@@ -16,23 +16,7 @@ from turnkeep_testkit import (
     ListSuite,
 )
 
-from .kit import ANOTHER, run_sql
-
-_TABLES = (("turnkeep_sessions", "id"), ("turnkeep_messages", "session_id"), ("turnkeep_commits", "session_id"))
-
-
-def _count_rows(path, key):
-    identity = (key.scope.namespace, key.session_id)
-    connection = sqlite3.connect(path)
-    try:
-        return sum(
-            connection.execute(
-                f"SELECT count(*) FROM {table} WHERE namespace = ? AND {column} = ?", identity
-            ).fetchone()[0]
-            for table, column in _TABLES
-        )
-    finally:
-        connection.close()
+from .kit import ANOTHER, count_rows, run_sql
 
 
 class TestFile(AdapterSuite):
@@ -46,7 +30,7 @@ class TestFile(AdapterSuite):
         return lambda: SQLiteAdapter(self.path, clock=fake_clock)
 
     async def remains(self, key):
-        return _count_rows(self.path, key)
+        return count_rows(self.path, key)
 
     async def fingerprint(self):
         return {file.name: file.read_bytes() for file in self.path.parent.iterdir()}
@@ -83,4 +67,4 @@ class TestConnection(LifecycleSuite, AtomicTurnSuite, CompareAndSwapSuite, Concu
             connection.close()
 
     async def remains(self, key):
-        return _count_rows(self.path, key)
+        return count_rows(self.path, key)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from turnkeep_testkit.suites.base import Suite
 
 # Not the package itself: it is imported by now, and pytest would warn.
-pytest.register_assert_rewrite("turnkeep_testkit.suites", "turnkeep_testkit.stateful")
+pytest.register_assert_rewrite(
+    *(f"turnkeep_testkit.{name}" for name in ("suites", "stateful", "faults", "honesty", "processes"))
+)
 
 _SUITES: Final = "turnkeep_testkit.suites.base"
 _FACTS: Final = "turnkeep_facts"
@@ -54,17 +56,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Reporter(config))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fails a test of the kit that is skipped or excused by a mark without a reason, before the mark takes effect."""
-    if _owner(item) is None:
-        return
-    from turnkeep_testkit.excuses import missing_reason
-
-    if mark := missing_reason(item.iter_markers()):
-        pytest.fail(f"the mark `{mark}` on a test of turnkeep-testkit needs a reason=…", pytrace=False)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Lets the facts about a test of the kit travel with its report, also from a worker process."""
@@ -75,6 +66,41 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         test = cast("pytest.Function", item)
         setattr(report, _FACTS, describe(cast("Suite", test.instance), owner, test.originalname, test.name))
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Lifts the limits of pytest-timeout from a campaign: the suites have deadlines of their own."""
+    if config.getoption("turnkeep_campaign") and config.pluginmanager.hasplugin("timeout"):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(0))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Prepares a place for what the suites measure; refuses what is skipped or excused by a mark without a reason."""
+    # Not when pytest is configured: the module that knows the key would be imported in every run.
+    if "turnkeep_testkit.figures" in sys.modules:
+        from turnkeep_testkit.figures import FIGURES
+
+        item.config.stash.setdefault(FIGURES, [])
+    if _owner(item) is not None:
+        from turnkeep_testkit.excuses import missing_reason
+
+        if mark := missing_reason(item.iter_markers()):  # before the mark takes effect
+            pytest.fail(f"the mark `{mark}` on a test of turnkeep-testkit needs a reason=…", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Shows what a campaign measured."""
+    if not config.getoption("turnkeep_campaign") or "turnkeep_testkit.figures" not in sys.modules:
+        return
+    from turnkeep_testkit.figures import FIGURES, as_table
+
+    figures = config.stash.get(FIGURES, None)
+    if figures:
+        terminalreporter.section("Turnkeep campaign")
+        for line in as_table(figures):
+            terminalreporter.line(line)
 
 
 @pytest.fixture
