@@ -32,6 +32,10 @@ class TestFile(AdapterSuite):
     async def remains(self, key):
         return count_rows(self.path, key)
 
+    async def lose_message(self, key, seq):
+        identity = f"namespace = '{key.scope.namespace}' AND session_id = '{key.session_id}'"
+        run_sql(self.path, f"DELETE FROM turnkeep_messages WHERE {identity} AND seq = {seq}")
+
     async def fingerprint(self):
         return {file.name: file.read_bytes() for file in self.path.parent.iterdir()}
 
