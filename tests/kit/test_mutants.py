@@ -8,44 +8,68 @@ import re
 import pytest
 
 from turnkeep.errors import TurnkeepError
-from turnkeep.memory import MemoryAdapter
-from turnkeep_testkit import AdapterSuite, FakeClock
+from turnkeep_testkit import AdapterSuite, FakeClock, SchemaSuite
+from turnkeep_testkit.faults import DriverFaultSuite
+from turnkeep_testkit.parameters import parameters_of
 
+from . import damage, drivers, schemas  # noqa: F401 - they register their mutants
 from .mutants import CAUGHT_BY
-from .parameters import parameters_of
+from .schemas import NEWEST
+from .table import PAGE, as_page
+
+
+class Suite(AdapterSuite, DriverFaultSuite):
+    """All of the kit, over one store in memory."""
+
+    deadline = 5.0
+
+    async def remains(self, key):
+        found = self.seen.snapshot()
+        identity = (key.scope.namespace, key.session_id)
+        return sum((row["namespace"], row["id"]) == identity for row in found["sessions"]) + sum(
+            (row["namespace"], row["session_id"]) == identity for row in found["messages"]
+        )
+
+    async def lose_message(self, key, seq):
+        self.seen.lose_message(key, seq)
+
+    async def fingerprint(self):
+        return self.seen.fingerprint()
+
+    async def make_schema_older(self):
+        self.seen.catalogue.newest = NEWEST + 1
+
+    async def make_schema_newer(self):
+        self.seen.catalogue.version = NEWEST + 5
+
+    async def make_schema_foreign(self):
+        self.seen.catalogue.foreign = True
 
 
 def run(adapter_class, name):
     """Runs one test of the kit, with every parameter set of it, or with those that have the `[part]`."""
     test, _, part = name.rstrip("]").partition("[")
-    for arguments in parameters_of(getattr(AdapterSuite, test)):
+    ran = 0
+    for arguments in parameters_of(getattr(Suite, test)):
         if not part or any(part in str(value) for value in arguments.values()):
-            suite = _Suite()
-            suite.prepare(*_maker(adapter_class))
+            suite, (make, clock) = Suite(), maker(adapter_class)
+            suite.prepare(make, clock)
+            suite.calls = getattr(make(), "calls", None)
             getattr(suite, test)(**arguments)
+            ran += 1
+    assert ran, f"there is no {name}"
 
 
-def _maker(adapter_class):
+def maker(adapter_class):
     clock = FakeClock()
     first = adapter_class(clock=clock)
-    waiting = [first]
+    waiting = [first, first]
 
     def make():
         # Two adapters over one memory are the same object, unless the mutant knows better.
         return waiting.pop() if waiting else first.sibling() if hasattr(first, "sibling") else first
 
     return make, clock
-
-
-class _Suite(AdapterSuite):
-    deadline = 5.0
-
-    async def remains(self, key):
-        found = self.adapter.snapshot()
-        identity = (key.scope.namespace, key.session_id)
-        return sum((row["namespace"], row["id"]) == identity for row in found["sessions"]) + sum(
-            (row["namespace"], row["session_id"]) == identity for row in found["messages"]
-        )
 
 
 @pytest.mark.parametrize("mutant", CAUGHT_BY, ids=lambda mutant: mutant.__name__)
@@ -55,12 +79,32 @@ def test_the_mutant_is_caught(mutant):
         run(mutant, CAUGHT_BY[mutant])
 
 
-@pytest.mark.parametrize("test", sorted(set(CAUGHT_BY.values())))
-def test_the_correct_adapter_passes(test):
-    run(MemoryAdapter, test)
+CORRECT = sorted(
+    {(mutant.correct, test) for mutant, test in CAUGHT_BY.items()}, key=lambda pair: (pair[0].__name__, pair[1])
+)
 
 
-def test_the_tests_are_the_kits():
+@pytest.mark.parametrize(("correct", "test"), CORRECT)
+def test_the_correct_adapter_passes(correct, test):
+    run(correct, test)
+
+
+def test_there_are_enough_mutants():
+    assert len(CAUGHT_BY) >= 40
+    assert len({mutant.__name__ for mutant in CAUGHT_BY}) == len(CAUGHT_BY)
+
+
+def test_each_test_of_the_schema_suite_catches_something():
+    tests = {name for name in vars(SchemaSuite) if name.startswith("test_")}
+    assert tests <= set(CAUGHT_BY.values())
+
+
+def test_the_tests_say_what_to_check():
     for test in CAUGHT_BY.values():
-        function = getattr(AdapterSuite, test.partition("[")[0])
-        assert re.search(r"On failure:", inspect.getdoc(function))
+        assert re.search(r"On failure:", inspect.getdoc(getattr(Suite, test.partition("[")[0])))
+
+
+def test_the_page_lists_every_mutant():
+    assert PAGE.read_text(encoding="utf-8") == as_page(CAUGHT_BY), (
+        "make it anew: python -m kit.table (see its docstring)"
+    )

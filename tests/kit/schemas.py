@@ -1,15 +1,14 @@
-"""The schema suite fails adapters that are careless with a schema; memory has none, so a small one is made here."""
+"""Memory has no schema: an adapter with a small one, and adapters that are careless with it."""
 
 from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from turnkeep.contract import Check, HealthReport
 from turnkeep.errors import ForeignTable, SchemaMissing, SchemaOutdated, SchemaTooNew
 from turnkeep.memory import MemoryAdapter
-from turnkeep_testkit import SchemaSuite
+
+from .mutants import Mutant, caught_by
 
 NEWEST = 2
 
@@ -24,10 +23,15 @@ class Catalogue:
         self.lock = asyncio.Lock()
 
 
-class Careful(MemoryAdapter):
+class Careful(Mutant):
     """A memory adapter with a schema of numbered steps."""
 
-    catalogue: Catalogue
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.catalogue = Catalogue()
+
+    def fingerprint(self):
+        return self.catalogue.version, self.catalogue.foreign, self.snapshot()
 
     def trouble(self):
         at = self.catalogue
@@ -67,6 +71,10 @@ class Careful(MemoryAdapter):
         return steps
 
 
+Careful.correct = Careful
+
+
+@caught_by("test_schema_older_is_explained")
 class UpgradesWhenOpened(Careful):
     async def open(self, *, auto_create=True):
         if isinstance(self.trouble(), SchemaOutdated):
@@ -74,26 +82,31 @@ class UpgradesWhenOpened(Careful):
         await super().open(auto_create=auto_create)
 
 
+@caught_by("test_schema_missing_is_told")
 class MakesWhatItWasToldNotTo(Careful):
     async def open(self, *, auto_create=True):
         await super().open()
 
 
+@caught_by("test_schema_dry_run_changes_nothing")
 class DryRunsForReal(Careful):
     async def migrate(self, *, dry_run=False):
         return await super().migrate()
 
 
+@caught_by("test_schema_two_migrate_at_once")
 class MigratesWithoutALock(Careful):
     async def migrate(self, *, dry_run=False):
         return await self.steps(dry_run)
 
 
+@caught_by("test_schema_migrate_twice_does_nothing")
 class ForgetsItsSteps(Careful):
     async def migrate(self, *, dry_run=False):
         return await super().migrate(dry_run=dry_run) or ["make everything new"]
 
 
+@caught_by("test_schema_older_is_migrated_and_keeps_the_data")
 class MigrationLosesRows(Careful):
     async def steps(self, dry_run):
         if self.catalogue.version and not dry_run:
@@ -101,11 +114,13 @@ class MigrationLosesRows(Careful):
         return await super().steps(dry_run)
 
 
+@caught_by("test_schema_newer_is_left_alone")
 class TakesNewerForItsOwn(Careful):
     def trouble(self):
         return None if self.catalogue.version > self.catalogue.newest else super().trouble()
 
 
+@caught_by("test_schema_newer_is_left_alone")
 class DowngradesTheNewer(Careful):
     async def migrate(self, *, dry_run=False):
         if self.catalogue.version > self.catalogue.newest:
@@ -113,98 +128,22 @@ class DowngradesTheNewer(Careful):
         return await super().migrate(dry_run=dry_run)
 
 
+@caught_by("test_schema_foreign_is_left_alone")
 class TakesForeignForItsOwn(Careful):
     def trouble(self):
         return None if self.catalogue.foreign else super().trouble()
 
 
+@caught_by("test_schema_missing_is_told")
 class FindsNothingWrong(Careful):
     async def check(self):
         return await MemoryAdapter.check(self)
 
 
+@caught_by("test_schema_migrate_makes_what_open_makes")
 class OpensWithAnotherSchema(Careful):
     async def open(self, *, auto_create=True):
         if auto_create and self.catalogue.version == 0:
             self.catalogue.version = 1
         else:
             await super().open(auto_create=auto_create)
-
-
-CAUGHT_BY = {
-    UpgradesWhenOpened: "test_schema_older_is_explained",
-    MakesWhatItWasToldNotTo: "test_schema_missing_is_told",
-    DryRunsForReal: "test_schema_dry_run_changes_nothing",
-    MigratesWithoutALock: "test_schema_two_migrate_at_once",
-    ForgetsItsSteps: "test_schema_migrate_twice_does_nothing",
-    MigrationLosesRows: "test_schema_older_is_migrated_and_keeps_the_data",
-    TakesNewerForItsOwn: "test_schema_newer_is_left_alone",
-    DowngradesTheNewer: "test_schema_newer_is_left_alone",
-    TakesForeignForItsOwn: "test_schema_foreign_is_left_alone",
-    FindsNothingWrong: "test_schema_missing_is_told",
-    OpensWithAnotherSchema: "test_schema_migrate_makes_what_open_makes",
-}
-
-
-def suite_of(kind):
-    class Suite(SchemaSuite):
-        deadline = 5.0
-
-        async def fingerprint(self):
-            return catalogue.version, catalogue.foreign, store.snapshot()
-
-        async def make_schema_older(self):
-            catalogue.newest = NEWEST + 1
-
-        async def make_schema_newer(self):
-            catalogue.version = NEWEST + 5
-
-        async def make_schema_foreign(self):
-            catalogue.foreign = True
-
-    store, catalogue = kind(), Catalogue()
-    store.catalogue = catalogue
-    suite = Suite()
-    suite.prepare(lambda: store)
-    return suite
-
-
-TESTS = sorted(name for name in vars(SchemaSuite) if name.startswith("test_"))
-
-
-@pytest.mark.parametrize("test", TESTS)
-def test_a_careful_adapter_passes(test):
-    getattr(suite_of(Careful), test)()
-
-
-@pytest.mark.parametrize("kind", CAUGHT_BY, ids=lambda kind: kind.__name__)
-def test_a_careless_adapter_is_caught(kind):
-    with pytest.raises((AssertionError, pytest.fail.Exception, SchemaMissing, SchemaOutdated)):
-        getattr(suite_of(kind), CAUGHT_BY[kind])()
-
-
-def test_every_test_catches_something():
-    assert sorted(set(CAUGHT_BY.values())) == TESTS
-
-
-@pytest.mark.parametrize("test", TESTS)
-def test_a_store_without_a_schema_says_so_with_a_reason(test):
-    class Suite(SchemaSuite):
-        no_schema = "a process has no schema"
-
-    store = MemoryAdapter()
-    suite = Suite()
-    suite.prepare(lambda: store)
-    with pytest.raises(pytest.skip.Exception, match="a process has no schema"):
-        getattr(suite, test)()
-
-
-def test_who_has_no_schema_and_does_not_say_so_is_told():
-    class Suite(SchemaSuite):
-        pass
-
-    store = MemoryAdapter()
-    suite = Suite()
-    suite.prepare(lambda: store)
-    with pytest.raises(AssertionError, match="then set no_schema"):
-        suite.test_schema_missing_is_told()
