@@ -20,6 +20,8 @@ discovery.type: single-node
 class OpenSearch(Server):
     name = "opensearch"
     debian = ("default-jre-headless", "maven")
+    # 8 on a machine at rest.
+    start_seconds = 180.0
 
     def find(self) -> Path | None:
         if packages.program("java") and packages.program("mvn"):
