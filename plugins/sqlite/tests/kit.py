@@ -4,8 +4,16 @@ import sqlite3
 from contextlib import asynccontextmanager, closing
 
 from turnkeep_sqlite import SQLiteAdapter
+from turnkeep_sqlite.statements import Migration
 
 NAMES = ("turnkeep_schema", "turnkeep_sessions", "turnkeep_messages", "turnkeep_commits", "turnkeep_history")
+ANOTHER = Migration(
+    2,
+    "0002_test",
+    "A second step.",
+    "CREATE TABLE turnkeep_schema_x (a TEXT);\nCREATE INDEX turnkeep_schema_y ON turnkeep_schema_x (a);\n",
+)
+"""A migration that is still to come."""
 
 
 @asynccontextmanager

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ListSuite,
         OrderSuite,
         ReadYourWritesSuite,
+        SchemaSuite,
         StatefulSuite,
     )
     from turnkeep_testkit.wrapping import WrappedAdapter
@@ -68,6 +69,7 @@ __all__ = [
     "ReadYourWritesSuite",
     "RecordedCall",
     "RecordingAdapter",
+    "SchemaSuite",
     "ScriptedProvider",
     "StatefulSuite",
     "WrappedAdapter",
