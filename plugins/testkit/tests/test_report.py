@@ -259,3 +259,43 @@ def test_whoever_only_has_it_installed_pays_for_nothing(pytester):
     # Those two import hypothesis themselves.
     result = pytester.runpytest_subprocess("--co", "-p", "no:asyncio", "-p", "no:hypothesispytest")
     result.stdout.fnmatch_lines(["LOADED ['turnkeep_testkit.plugin']"])
+
+
+def test_figures_are_in_the_report_and_shown_after_a_campaign(pytester):
+    pytester.makepyfile(
+        test_mine="""
+        import pytest
+        from turnkeep.memory import MemoryAdapter
+        from turnkeep_testkit import DriverCalls, DriverFaultSuite
+
+        class TestDriver(DriverFaultSuite):
+            @pytest.fixture
+            def driver_calls(self):
+                self.own = DriverCalls(lambda: OSError("made up"))
+                return self.own
+
+            @pytest.fixture
+            def make_adapter(self):
+                class Counted(MemoryAdapter):
+                    async def stats(counted, query):
+                        from turnkeep.errors import StorageUnavailable
+                        try:
+                            with self.own.call("count"):
+                                return await super().stats(query)
+                        except OSError as error:
+                            raise StorageUnavailable("made up", adapter="memory") from error
+
+                one = Counted()
+                return lambda: one
+        """
+    )
+    arguments = ("-p", "no:asyncio", "-k", "count-before", "--turnkeep-report=out")
+    everyday = pytester.runpytest_inprocess(*arguments)
+    everyday.assert_outcomes(passed=1, deselected=21)
+    everyday.stdout.no_fnmatch_line("*what the campaign measured*")
+    (adapter,) = json.loads((pytester.path / "out.json").read_text())["adapters"]
+    what = "driver calls of count that failed, before"
+    assert adapter["figures"] == [{"plan": "T7", "class": "TestDriver", "what": what, "value": 1}]
+    assert f"| T7 | memory | TestDriver | {what} | 1 |" in (pytester.path / "out.md").read_text()
+    campaign = pytester.runpytest_inprocess(*arguments, "--turnkeep-campaign")
+    campaign.stdout.fnmatch_lines(["*what the campaign measured*", f"T7*TestDriver*{what}*1"])

@@ -1,11 +1,8 @@
-"""What the suites measured: kept for the whole run, shown at its end."""
+"""What the suites measured: it travels with the report of its test, and is shown at the end of a campaign."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
-
-import pytest
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +21,17 @@ class Figure:
     what: str
     value: int | float | str
 
-
-FIGURES: Final = pytest.StashKey[list[Figure]]()
-"""Where a run keeps them: ``config.stash[FIGURES]``."""
+    @property
+    def shown(self) -> str:
+        """The value as people read it."""
+        if isinstance(self.value, str):
+            return self.value
+        return f"{self.value:,}" if isinstance(self.value, int) else f"{self.value:,.1f}"
 
 
 def as_table(figures: list[Figure]) -> list[str]:
     """The figures as lines of text, by number of the plan."""
-    rows = [("", "suite", "figure", ""), *(_row(figure) for figure in sorted(figures, key=_position))]
+    rows = [("", "suite", "figure", ""), *(_row(figure) for figure in sorted(figures, key=position))]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return [
         f"{plan:<{widths[0]}}  {suite:<{widths[1]}}  {what:<{widths[2]}}  {value}".rstrip()
@@ -40,11 +40,10 @@ def as_table(figures: list[Figure]) -> list[str]:
 
 
 def _row(figure: Figure) -> tuple[str, str, str, str]:
-    value = figure.value
-    shown = value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
-    return figure.plan, figure.suite, figure.what, shown
+    return figure.plan, figure.suite, figure.what, figure.shown
 
 
-def _position(figure: Figure) -> tuple[int, str]:
+def position(figure: Figure) -> tuple[int, str]:
+    """By the plan's numbers; what has none comes first."""
     digits = figure.plan.lstrip("T")
     return int(digits) if digits.isdecimal() else 0, figure.suite

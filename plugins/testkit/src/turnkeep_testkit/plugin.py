@@ -80,30 +80,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Prepares a place for what the suites measure; refuses what is skipped or excused by a mark without a reason."""
-    # Not when pytest is configured: the module that knows the key would be imported in every run.
-    if "turnkeep_testkit.figures" in sys.modules:
-        from turnkeep_testkit.figures import FIGURES
-
-        item.config.stash.setdefault(FIGURES, [])
+    """Refuses what is skipped or excused by a mark without a reason."""
     if _owner(item) is not None:
         from turnkeep_testkit.excuses import missing_reason
 
         if mark := missing_reason(item.iter_markers()):  # before the mark takes effect
             pytest.fail(f"the mark `{mark}` on a test of turnkeep-testkit needs a reason=…", pytrace=False)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Shows what a campaign measured."""
-    if not config.getoption("turnkeep_campaign") or "turnkeep_testkit.figures" not in sys.modules:
-        return
-    from turnkeep_testkit.figures import FIGURES, as_table
-
-    figures = config.stash.get(FIGURES, None)
-    if figures:
-        terminalreporter.section("Turnkeep campaign")
-        for line in as_table(figures):
-            terminalreporter.line(line)
 
 
 @pytest.fixture
@@ -171,6 +153,13 @@ class _Reporter:
             terminalreporter.section("turnkeep: what was shown of each adapter")
             for line in to_lines(columns):
                 terminalreporter.write_line(line)
+            figures = [figure for column in columns for figure in column.figures]
+            if figures and self._config.getoption("turnkeep_campaign"):
+                from turnkeep_testkit.figures import as_table
+
+                terminalreporter.section("turnkeep: what the campaign measured")
+                for line in as_table(figures):
+                    terminalreporter.write_line(line)
         for path in self._written:
             terminalreporter.write_line(f"the report was written to {path}")
 

@@ -32,8 +32,10 @@ def to_json(columns: list[Column], run: dict[str, Any]) -> str:
 
 
 def to_markdown(columns: list[Column]) -> str:
-    """What each adapter declares and what was shown of it, then how the suites went, then why tests did not pass."""
+    """What each adapter declares and what was shown of it; how suites went, what they measured, why tests failed."""
     lines = ["## Capabilities", "", *capability_table(columns), "", "## Suites", "", *_suite_table(columns), ""]
+    if any(column.figures for column in columns):
+        lines += ["## Figures", "", *_figure_table(columns), ""]
     for title, outcome in (("Failed", "failed"), ("Known to fail", "xfailed"), ("Skipped", "skipped")):
         reasons = _by_reason(columns, outcome)
         if reasons:
@@ -85,6 +87,15 @@ def _suite_table(columns: list[Column]) -> list[str]:
     return _markdown([head, *([f"`{suite}`", *(_counts(column, suite) for column in columns)] for suite in suites)])
 
 
+def _figure_table(columns: list[Column]) -> list[str]:
+    rows = [
+        [figure.plan, column.label, figure.suite, figure.what, figure.shown]
+        for column in columns
+        for figure in column.figures
+    ]
+    return _markdown([["Plan", "Adapter", "Test class", "Figure", "Value"], *rows])
+
+
 def _markdown(rows: list[list[str]]) -> list[str]:
     rows.insert(1, ["---"] * len(rows[0]))
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
@@ -130,6 +141,10 @@ def _as_dict(column: Column) -> dict[str, Any]:
             }
             for suite in column.suites
         },
+        "figures": [
+            {"plan": figure.plan, "class": figure.suite, "what": figure.what, "value": figure.value}
+            for figure in column.figures
+        ],
     }
 
 

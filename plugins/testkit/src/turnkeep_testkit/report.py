@@ -1,13 +1,15 @@
 """What a run showed of each adapter: a column per adapter, gathered from pytest's reports.
 
-Facts about a test travel with pytest's own report of it, as texts, so that they also arrive from the worker processes
-of pytest-xdist.
+Facts about a test travel with pytest's own report of it, as texts and numbers, so that they also arrive from the worker
+processes of pytest-xdist.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+
+from turnkeep_testkit.figures import Figure, position
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +27,7 @@ _LONGEST: Final = 300
 
 
 class Facts(TypedDict):
-    """What the kit knows of a test; texts only."""
+    """What the kit knows of a test; texts and numbers only."""
 
     test_class: str
     suite: str
@@ -37,6 +39,8 @@ class Facts(TypedDict):
     """"" where no adapter was made."""
     capabilities: dict[str, tuple[str, str]]
     """By name: level and reason, as the adapter declares them."""
+    figures: list[tuple[str, str, int | float | str]]
+    """What it measured: number of the plan, what, how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Result:
     proves: tuple[str, ...]
     outcome: Outcome
     reason: str = ""
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(slots=True)
@@ -69,6 +74,11 @@ class Column:
     def suites(self) -> list[str]:
         """The suites that were run on it, in order of appearance."""
         return list(dict.fromkeys(result.suite for result in self.results))
+
+    @property
+    def figures(self) -> list[Figure]:
+        """What was measured, by the numbers of the plan."""
+        return sorted((figure for result in self.results for figure in result.figures), key=position)
 
     def count(self, outcome: Outcome, suite: str | None = None) -> int:
         """How many tests went so; of one suite, or of all."""
@@ -109,6 +119,7 @@ def describe(suite: Suite, owner: type, test: str, name: str) -> Facts:
         proves=list(looked_at),
         adapter=adapter.name if adapter is not None else "",
         capabilities={each: (support.level.value, support.reason) for each, support in declared.items()},
+        figures=[(figure.plan, figure.what, figure.value) for figure in getattr(suite, "figures", ())],
     )
 
 
@@ -127,7 +138,13 @@ class Report:
         if known is not None and known[1].outcome == "failed":
             return  # what failed in one phase is not mended by another
         result = Result(
-            facts["test_class"], facts["suite"], facts["test"], tuple(facts["proves"]), outcome, _reason(report)
+            facts["test_class"],
+            facts["suite"],
+            facts["test"],
+            tuple(facts["proves"]),
+            outcome,
+            _reason(report),
+            tuple(Figure(plan, facts["test_class"], what, value) for plan, what, value in facts["figures"]),
         )
         self._found[report.nodeid] = (facts if facts["adapter"] or known is None else known[0], result)
 

@@ -24,7 +24,7 @@ from turnkeep.contract import (
 )
 from turnkeep_testkit.bridge import Synchronous
 from turnkeep_testkit.excuses import require_reasons
-from turnkeep_testkit.figures import FIGURES, Figure
+from turnkeep_testkit.figures import Figure
 from turnkeep_testkit.making import new_commit, new_key, new_namespace
 from turnkeep_testkit.sizes import SIZES
 
@@ -119,7 +119,6 @@ class Suite(Synchronous):
         self.prepare(
             make_adapter, fake_clock, campaign=bool(pytestconfig.getoption("turnkeep_campaign", default=False))
         )
-        self.figures = pytestconfig.stash.get(FIGURES, self.figures)
 
     async def remains(self, key: SessionKey) -> int | None:
         """Override it to look behind the contract: how many rows, keys or documents of this session there are.
