@@ -1,7 +1,6 @@
 """Making, checking and migrating the tables."""
 
 import asyncio
-import multiprocessing
 import shutil
 import sqlite3
 from contextlib import closing
@@ -194,41 +193,8 @@ def test_a_migration_that_fails_at_any_statement_leaves_the_old_or_the_new_versi
         assert number > 5
 
 
-def _start(path, ready, go, results):
-    async def main():
-        adapter = SQLiteAdapter(path)
-        ready.release()
-        go.wait()
-        await adapter.open()
-        await adapter.commit(new_commit(new_key(), "x"))
-        await adapter.aclose()
-
-    try:
-        asyncio.run(main())
-        results.put(None)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent looks at it
-        results.put(repr(error))
-
-
-def test_several_processes_that_start_at_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, go, results = context.Semaphore(0), context.Event(), context.Queue()
-    path = tmp_path / "store.db"
-    processes = [context.Process(target=_start, args=(path, ready, go, results)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for _ in processes:
-        assert ready.acquire(timeout=30)
-    go.set()
-    assert [results.get(timeout=30) for _ in processes] == [None] * 3
-    for process in processes:
-        process.join()
-    assert run_sql(path, "SELECT count(*) FROM turnkeep_sessions") == [(3,)]
-    assert run_sql(path, "SELECT count(*) FROM turnkeep_schema") == [(1,)]
-
-
 def test_many_threads_that_start_at_once(tmp_path):
-    """As the processes, but often: each adapter opens in a loop of its own."""
+    """As the processes of test_crash, but often."""
 
     async def main(path):
         adapters = [SQLiteAdapter(path) for _ in range(4)]
