@@ -1,4 +1,4 @@
-"""For authors of Turnkeep adapters and applications: conformance suites, a fake clock, builders of contract values."""
+"""For authors of Turnkeep adapters and applications: suites, faults, stores that fail, a scripted model, a fake clock."""
 
 from __future__ import annotations
 

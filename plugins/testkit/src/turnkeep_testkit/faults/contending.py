@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,13 @@ class ContentionSuite(ManyProcesses):
         processes, turns = _CAMPAIGN if self.campaign else _EVERYDAY, self.size("T10")
         key = self.new_key()
         barrier = CONTEXT.Barrier(processes)
-        children = [Child(contend, self.factory, key, turns, barrier) for _ in range(processes)]
         said: list[Done] = []
-        try:
+        with ExitStack() as stack:
+            children = [
+                stack.enter_context(Child(contend, self.factory, key, turns, barrier)) for _ in range(processes)
+            ]
             for child in children:
                 assert await child.listen(lambda done: said.append(done) or True, seconds=self.deadline)
-        finally:
-            for child in children:
-                child.kill()
         stored = await self.load(key)
         total = processes * turns
         assert seqs(stored.messages) == list(range(1, total * MESSAGES + 1))

@@ -20,11 +20,12 @@ from turnkeep_testkit.suites.base import seqs, texts
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from turnkeep.contract import Commit, SessionKey
+    from turnkeep.contract import Commit
     from turnkeep_testkit.faults.cuts import Strike
 
 _MOST_REQUESTS = 60
 _TALKERS = 4
+_OUTAGE = 2.0
 _SHARE = 0.4
 
 _places = pytest.mark.parametrize("place", list(Cut), ids=lambda place: place.name.lower())
@@ -103,10 +104,8 @@ class CutConnectionSuite(ThroughProxy):
         On failure: a turn that is there twice was sent again under a commit id that the server did not look up; one
         that lacks was acknowledged before it was durable, or lost with a connection that others shared.
         """
-        rng = random.Random(4)  # noqa: S311 - the same cuts in every run
         turns = self.size("T4")
-        keys = [self.new_key() for _ in range(_TALKERS)]
-        talkers = [_Talker(self, rng, key, turns // _TALKERS) for key in keys]
+        talkers = [_Talker(self, number, turns // _TALKERS) for number in range(_TALKERS)]
         await asyncio.gather(*(talker.talk() for talker in talkers))
         self.proxy.heal()
         for talker in talkers:
@@ -133,7 +132,7 @@ class CutConnectionSuite(ThroughProxy):
             lambda: self.adapter.load(key, LoadQuery()),
             lambda: self.adapter.commit(new_commit(key, "lost", expect=Expect.ANY)),
         ):
-            outcome = await outcome_of(asyncio.wait_for(call(), self.patience))
+            outcome = await outcome_of(asyncio.wait_for(call(), _OUTAGE))
             # A driver that goes on trying is left at the caller's deadline.
             assert isinstance(outcome, (*LOST, TimeoutError)), f"{outcome!r}"
         report = await asyncio.wait_for(self.adapter.check(), self.deadline / 2)
@@ -171,13 +170,13 @@ class CutConnectionSuite(ThroughProxy):
 class _Talker:
     """One session through bad weather, as Persistence holds it: the same commit until its outcome is known."""
 
-    def __init__(self, suite: CutConnectionSuite, rng: random.Random, key: SessionKey, turns: int) -> None:
-        self.key = key
+    def __init__(self, suite: CutConnectionSuite, number: int, turns: int) -> None:
+        self.key = suite.new_key()
         self.said: list[str] = []
         self.strikes: list[Strike] = []
         self.found_out = 0
         self._suite = suite
-        self._rng = rng
+        self._rng = random.Random(number)  # noqa: S311 - the same cuts are planned in every run
         self._turns = turns
 
     async def talk(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -32,14 +33,13 @@ class RaceSuite(ManyProcesses):
         calls = self.size("T15")
         keys = [self.new_key() for _ in range(_SESSIONS)]
         barrier = CONTEXT.Barrier(_PROCESSES)
-        children = [Child(race, self.factory, keys, calls, seed, barrier) for seed in range(_PROCESSES)]
         deeds: list[Deed] = []
-        try:
+        with ExitStack() as stack:
+            children = [
+                stack.enter_context(Child(race, self.factory, keys, calls, seed, barrier)) for seed in range(_PROCESSES)
+            ]
             for child in children:
                 assert await child.listen(lambda told: deeds.extend(told) or not told, seconds=self.deadline)
-        finally:
-            for child in children:
-                child.kill()
         verify(deeds)
         for key in keys:
             await self.adapter.delete(key)

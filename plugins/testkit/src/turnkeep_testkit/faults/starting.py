@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import ExitStack
 
 from turnkeep_testkit.faults.several import ManyProcesses
 from turnkeep_testkit.processes.children import CONTEXT, PATIENCE, Child
@@ -23,13 +24,13 @@ class StartSuite(ManyProcesses):
         On failure: two make the same tables at the same time; take a lock, or take "it is there already" for success.
         """
         barrier = CONTEXT.Barrier(_STARTERS)
-        children = [Child(start, self.factory, self.scope, str(number), barrier) for number in range(_STARTERS)]
-        try:
+        with ExitStack() as stack:
+            children = [
+                stack.enter_context(Child(start, self.factory, self.scope, str(number), barrier))
+                for number in range(_STARTERS)
+            ]
             for child in children:
                 assert await child.listen(lambda _: True, seconds=PATIENCE), "a process could not start"
-        finally:
-            for child in children:
-                child.kill()
         self.adapter = await self.another()
         await self._expect_started([str(number) for number in range(_STARTERS)])
         self.figure("T16", "processes that opened an empty store at once", _STARTERS)

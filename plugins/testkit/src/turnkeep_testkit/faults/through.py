@@ -42,7 +42,7 @@ class ThroughProxy(Suite):
     same store that does not, to see what really happened.
     """
 
-    patience: ClassVar[float] = 5.0
+    patience: ClassVar[float] = 10.0
     """Seconds after its deadline at which a call that does not end is taken to hang. The plan asks for 0.5; a loaded
     machine may take longer, so that the test does not fail by it, and the campaign reports what it took."""
 
