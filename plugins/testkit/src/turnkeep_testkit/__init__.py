@@ -1,4 +1,4 @@
-"""For authors of Turnkeep adapters and applications: suites, faults, stores that fail, a scripted model, a fake clock."""
+"""For authors of Turnkeep adapters and applications: suites, faults, stores that fail, a scripted model, a clock."""
 
 from __future__ import annotations
 
