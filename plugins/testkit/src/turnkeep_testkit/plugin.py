@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from turnkeep.persistence import Persistence
+    from turnkeep_testkit.faulty import FaultyAdapter
     from turnkeep_testkit.making import FakeClock
+    from turnkeep_testkit.recording import RecordingAdapter
     from turnkeep_testkit.report import Column, Report
     from turnkeep_testkit.suites.base import Suite
 
@@ -109,6 +112,31 @@ def turnkeep_clock() -> FakeClock:
     from turnkeep_testkit.making import FakeClock
 
     return FakeClock()
+
+
+@pytest.fixture
+def turnkeep_faults(turnkeep_clock: FakeClock) -> FaultyAdapter:
+    """A store in memory, by ``turnkeep_clock``, that fails when it is told to."""
+    from turnkeep.memory import MemoryAdapter
+    from turnkeep_testkit.faulty import FaultyAdapter
+
+    return FaultyAdapter(MemoryAdapter(clock=turnkeep_clock))
+
+
+@pytest.fixture
+def turnkeep_recorder(turnkeep_faults: FaultyAdapter) -> RecordingAdapter:
+    """The store of ``turnkeep_faults``, with account kept of every call."""
+    from turnkeep_testkit.recording import RecordingAdapter
+
+    return RecordingAdapter(turnkeep_faults)
+
+
+@pytest.fixture
+def memory_persistence(turnkeep_recorder: RecordingAdapter) -> Persistence:
+    """A persistence over ``turnkeep_recorder``. It opens itself at the first call, on the loop that makes it."""
+    from turnkeep.connecting import build
+
+    return build(turnkeep_recorder)
 
 
 class _Reporter:

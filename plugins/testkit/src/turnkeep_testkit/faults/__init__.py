@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from turnkeep_testkit.faults.addresses import adapter_at, address_of, redirected
+from turnkeep_testkit.addresses import adapter_at, address_of, redirected
 from turnkeep_testkit.faults.contending import ContentionSuite
 from turnkeep_testkit.faults.counting import WireCostSuite
 from turnkeep_testkit.faults.cuts import Cut, Strike

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
 from turnkeep.contract import StorageAdapter
+from turnkeep_testkit.addresses import adapter_at, adapter_class_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -48,13 +49,15 @@ class Failed:
 
 def preload(factory: Factory) -> None:
     """Lets the process that the others are forked from import what they need, once for all of them."""
-    made = factory
+    made: Any = factory
+    arguments: tuple[Any, ...] = ()
     while isinstance(made, partial):
-        made = made.func
-    adapters = getattr(made, "__module__", None)
+        arguments, made = made.args + arguments, made.func
+    if made is adapter_at:
+        made = adapter_class_at(*arguments)
     ours = [f"{__package__}.{name}" for name in _PRELOADED]
-    # `__main__` is what Python itself preloads.
-    CONTEXT.set_forkserver_preload(["__main__", *ours, *([adapters] if isinstance(adapters, str) else [])])
+    # `__main__` is what Python itself preloads. What cannot be imported there, each process imports by itself.
+    CONTEXT.set_forkserver_preload(["__main__", *ours, str(made.__module__)])
 
 
 class Child:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from turnkeep.plugins import Plugins
+from turnkeep.urls import StorageURL
+
 if TYPE_CHECKING:
     from turnkeep.contract import StorageAdapter
 
@@ -30,10 +33,12 @@ def redirected(url: str, host: str, port: int) -> str:
 
 def adapter_at(url: str) -> StorageAdapter:
     """The adapter that the installed plugins have for a URL, not open. ``partial(adapter_at, url)`` can be pickled."""
-    from turnkeep.plugins import Plugins
-    from turnkeep.urls import StorageURL
-
     parsed = StorageURL(url)
-    adapter = Plugins().adapter_class(parsed.scheme).from_url(parsed)
+    adapter = adapter_class_at(url).from_url(parsed)
     parsed.finish()
     return adapter
+
+
+def adapter_class_at(url: str) -> type[StorageAdapter]:
+    """Its class."""
+    return Plugins().adapter_class(StorageURL(url).scheme)
