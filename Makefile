@@ -18,7 +18,7 @@ READY = .venv/.ready
 PYPROJECTS = pyproject.toml core/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 .DEFAULT_GOAL = help
-.PHONY: help setup chat test lint type docs fix bench services services-down clean
+.PHONY: help setup chat test lint type docs fix capabilities bench services services-down clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | while read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -46,6 +46,11 @@ type: $(READY) ## strict types
 
 docs: $(READY) ## build the documentation into site/
 	@$(BIN)/tox run -q -e docs
+
+capabilities: $(READY) ## run the test kit on each adapter, and write the README's table of what they can do
+	@$(BIN)/pytest -q --turnkeep-report=tests/docs/capabilities.json \
+	    core/tests/test_memory_conformance.py plugins/sqlite/tests/test_conformance.py::TestFile
+	@PYTHONPATH=tests $(BIN)/python -m docs.capabilities
 
 bench: $(READY) ## measure one turn against the bare driver
 	@$(BIN)/python benchmarks/turn.py

@@ -420,6 +420,43 @@ def test_namespaces_that_are_none_are_refused(memory, case):
         turnkeep.connect(memory, namespace=case.value)
 
 
+@pytest.mark.parametrize("case", cases(Place.NAMESPACE, expect="exact"), ids=str)
+async def test_namespaces_are_kept_exactly(adapter, connect, case):
+    one, two = (
+        await connect(adapter, namespace=case.value),
+        await connect(adapter, namespace=f"{case.value[:50]}.other"),
+    )
+    await one.save_session_state("s", create_session("s", data={"of": "one"}))
+    assert await two.find_session_by_id("s") is None
+    await two.save_session_state("s", create_session("s", data={"of": "two"}))
+    assert (await one.find_session_by_id("s")).data == {"of": "one"}
+    assert await two.delete_session("s") is True
+    assert [record.id async for record in await one.find_sessions()] == ["s"]
+
+
+@pytest.mark.parametrize("case", cases(Place.MESSAGE, Place.MESSAGES, expect="exact"), ids=str)
+async def test_messages_that_only_look_dangerous_are_kept(persistence, case):
+    given = case.value if isinstance(case.value, list) else [case.value]
+    await persistence.save_session_state("s", create_session("s"))
+    await persistence.save_messages("s", given)
+    history = await persistence.load_session_history("s")
+    assert [message.content for message in history] == [each["content"] for each in given]
+    for message, each in zip(history, given, strict=True):
+        if "event" in each:
+            assert message.event == each["event"]
+        if "tool_calls" in each:
+            assert [call.arguments for call in message.tool_calls] == [call["arguments"] for call in each["tool_calls"]]
+
+
+@pytest.mark.parametrize("case", cases(Place.MESSAGES, expect="refuse"), ids=str)
+async def test_messages_that_cannot_be_one_turn_are_refused(persistence, adapter, case):
+    await persistence.save_session_state("s", create_session("s"))
+    before = adapter.count("commit")
+    with pytest.raises(getattr(turnkeep, case.error)):
+        await persistence.save_messages("s", case.value)
+    assert adapter.count("commit") == before
+
+
 @pytest.mark.parametrize("case", BAD_IDS, ids=str)
 async def test_a_live_session_refuses_bad_ids_before_any_call(memory, case):
     async with turnkeep.connect(memory) as persistence:

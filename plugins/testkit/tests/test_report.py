@@ -259,3 +259,19 @@ def test_whoever_only_has_it_installed_pays_for_nothing(pytester):
     # Those two import hypothesis themselves.
     result = pytester.runpytest_subprocess("--co", "-p", "no:asyncio", "-p", "no:hypothesispytest")
     result.stdout.fnmatch_lines(["LOADED ['turnkeep_testkit.plugin']"])
+
+
+def test_an_adapter_that_cannot_declare_itself_fails_tests_and_not_the_run(run):
+    result = run(
+        """
+    class Broken(MemoryAdapter):
+        @property
+        def capabilities(self):
+            raise LookupError("no such table")
+
+    class TestBroken(of(Broken)):
+        pass
+"""
+    )
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*memory*", "tests *failed*"])

@@ -268,6 +268,11 @@ CASES: Final[tuple[Hostile, ...]] = (
     _refused(18, "commit id 65", "c" * 65, Place.COMMIT_ID),
     _refused(18, "commit id blank", "a b", Place.COMMIT_ID),
     _refused(18, "commit id not ascii", "\u00e9", Place.COMMIT_ID),
+    *(
+        _exact(9, f"namespace {name:.12}", name, frozenset({Place.NAMESPACE}))
+        for name in (".", "..", "-", "_", "0", "a.b", "a_b", "con", "null", "x.messages", "n" * 64)
+    ),
+    _exact(18, "commit id of 64 printable", "".join(map(chr, range(33, 97))), frozenset({Place.COMMIT_ID})),
     _exact(18, "empty text", "", TEXT | KEY),
     # 19, 20 sizes of messages
     _exact(19, "1 MiB message", "x" * 2**20, frozenset({Place.CONTENT})),
@@ -428,7 +433,9 @@ CASES: Final[tuple[Hostile, ...]] = (
         "one id twice in a turn",
         lambda: [{"role": "user", "content": text, "id": "twice"} for text in ("a", "b")],
         frozenset({Place.MESSAGES}),
-        "exact",
+        "refuse",
+        Layer.PERSISTENCE,
+        "InvalidArgument",
     ),
     # 38 mass assignment
     *(

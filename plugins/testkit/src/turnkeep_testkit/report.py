@@ -6,6 +6,7 @@ processes of pytest-xdist.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
@@ -110,8 +111,9 @@ def describe(suite: Suite, owner: type, test: str, name: str) -> Facts:
     looked_at: dict[str, Capability] = {}
     for marked in (vars(owner)[test], owner):
         looked_at |= {each.name: each for each in vars(marked).get("proves", ())}
-    adapter = suite.seen
-    declared = {} if adapter is None else {each.name: adapter.supports(each) for each in Capability}
+    adapter, declared = suite.seen, {}
+    with suppress(Exception):  # an adapter that cannot even declare itself fails tests, not the run
+        declared = {} if adapter is None else {each.name: adapter.supports(each) for each in Capability}
     return Facts(
         test_class=type(suite).__name__,
         suite=owner.__name__,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnkeep.contract import UNCHANGED, HeadChange, NewMessage
+from turnkeep.contract import UNCHANGED, HeadChange, NewMessage, Scope
 from turnkeep.errors import CorruptRecord
 from turnkeep_testkit import hostile
 from turnkeep_testkit.hostile import Hostile, Place
-from turnkeep_testkit.making import document, new_commit, new_message, read_document
+from turnkeep_testkit.making import document, new_commit, new_key, new_message, new_namespace, read_document
 from turnkeep_testkit.suites.base import Suite
 
 if TYPE_CHECKING:
@@ -75,6 +75,24 @@ class ExactnessSuite(Suite):
         assert await self.adapter.delete(self.new_key(value, value + "x")) is False
         assert await self.adapter.delete(key) is True
         assert not await self.is_there(key)
+
+    @pytest.mark.parametrize("case", hostile.cases(Place.NAMESPACE, expect="exact"), ids=str)
+    async def test_g14_hostile_namespaces(self, case: Hostile) -> None:
+        """A namespace that is also a path, a word of a database or 64 bytes long holds its sessions, and only they do.
+
+        On failure: the namespace was put into a path, key or statement as it is.
+        """
+        # Others may use these namespaces of the same store: the owner is new.
+        scope = Scope(case.value, new_namespace())
+        key, other = new_key(scope), new_key(Scope(f"{case.value[:50]}.other", scope.owner))
+        for each in (key, other):
+            await self.create("one", key=each, user_id=str(scope.owner))
+        await self.lists_settle()
+        assert await self.listed(scope) == [key.session_id]
+        assert (await self.load(key)).head.namespace == case.value
+        assert await self.adapter.delete(key) is True
+        assert await self.listed(scope) == []
+        assert await self.adapter.delete(other) is True
 
     @pytest.mark.parametrize("pair", hostile.NEAR_IDS, ids=repr)
     async def test_g14_ids_that_look_alike(self, pair: tuple[str, str]) -> None:
