@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from turnkeep.contract import UNCHANGED, Committed, Token
+from turnkeep.contract import UNCHANGED, Committed, Expect, Token
 from turnkeep.ids import new_id
 from turnkeep.judge import PastCommit
 from turnkeep_postgres.messages import to_arrays
@@ -36,7 +36,7 @@ def to_parameters(commit: Commit, now: datetime | None) -> dict[str, object]:
         "current_step": None if change.current_step is UNCHANGED else change.current_step,
         "count": len(commit.messages),
         "ttl": commit.ttl,
-        "message_ttl": commit.message_ttl,
+        "message_ttl": commit.message_ttl if commit.messages else None,
         "data": commit.data,
         "state": commit.state,
     }
@@ -51,7 +51,6 @@ def to_create(commit: Commit, now: datetime | None) -> dict[str, object]:
 def to_update(commit: Commit, now: datetime | None) -> dict[str, object]:
     """What ``commit`` takes."""
     expected = commit.expect if isinstance(commit.expect, Token) else None
-    seen = expected or commit.seen
     owner = commit.key.scope.owner
     return to_parameters(commit, now) | {
         "owner": owner if isinstance(owner, str) else None,
@@ -61,18 +60,16 @@ def to_update(commit: Commit, now: datetime | None) -> dict[str, object]:
         "sets_current_step": commit.head.current_step is not UNCHANGED,
         "version": expected.version if expected else None,
         "incarnation": expected.incarnation if expected else None,
-        "seen_version": seen.version if seen else None,
-        "seen_incarnation": seen.incarnation if seen else None,
-        "seen_commit": seen.commit_id if seen else None,
+        "last_commit": expected.commit_id if expected else None,
     }
 
 
 def to_committed(commit: Commit, row: Sequence[Any]) -> Committed:
     """The result of a commit that took effect."""
-    incarnation, version, contiguous, last_seq, message_count, time, expires_at = row
+    incarnation, version, old_commit, last_seq, message_count, time, expires_at = row
     return Committed(
         token=Token(incarnation, version, commit.commit_id),
-        contiguous=contiguous,
+        contiguous=commit.expect is not Expect.ANY or commit.seen == Token(incarnation, version - 1, old_commit),
         replayed=False,
         created=version == 1,
         first_seq=last_seq - len(commit.messages) + 1 if commit.messages else None,

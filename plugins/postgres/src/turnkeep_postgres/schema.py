@@ -103,9 +103,7 @@ class Schema:
 
     def steps(self, version: int) -> list[str]:
         """What ``migrate`` does to tables of this version: a script for each step, which psql runs too."""
-        return [
-            f"-- {step.name}\nBEGIN;\n{self._script(step)}\nCOMMIT;\n" for step in self._migrations[version:]
-        ]
+        return [f"-- {step.name}\nBEGIN;\n{self._script(step)}\nCOMMIT;\n" for step in self._migrations[version:]]
 
     async def migrate(self, connection: Connection) -> list[str]:
         """Brings the tables to the newest version, each step in a transaction; returns the steps taken."""

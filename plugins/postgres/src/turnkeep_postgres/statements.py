@@ -23,7 +23,8 @@ _FILES = files("turnkeep_postgres") / "sql"
 _NAMED = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _TABLE = re.compile(r"\bturnkeep_(sessions|messages|commits|schema|history)(\w*)")
 _COMMENT = re.compile(r"--.*")
-_OWNED: Final = "user_id = %(owner)s"
+_LOOSE = re.compile(r" ?([,=<>()]) ?")  # no text in our SQL has a blank beside one of these
+_OWNED: Final = "user_id=%(owner)s"
 _LONGEST_SUFFIX: Final = "_owner_activity"
 
 
@@ -127,10 +128,7 @@ class Queries:
         """The statements for these tables."""
         parts = _NAMED.split((_FILES / "queries.sql").read_text(encoding="utf-8"))
         return cls(
-            **{
-                name: Scoped.of(tables.fill(_shorten(sql)))
-                for name, sql in zip(parts[1::2], parts[2::2], strict=True)
-            }
+            **{name: Scoped.of(tables.fill(_shorten(sql))) for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
         )
 
 
@@ -158,5 +156,5 @@ def read_schema() -> str:
 
 
 def _shorten(sql: str) -> str:
-    """Without comments and indentation: where nothing is prepared, every statement travels with every call."""
-    return " ".join(_COMMENT.sub("", sql).split()).rstrip(";")
+    """Without comments and blanks: where nothing is prepared, the whole statement travels with every call."""
+    return _LOOSE.sub(r"\1", " ".join(_COMMENT.sub("", sql).split()).rstrip(";"))

@@ -167,7 +167,7 @@ class Store:
         parameters = self._seen(key) | {
             "version": expect.version if expect else None,
             "incarnation": expect.incarnation if expect else None,
-            "seen_commit": expect.commit_id if expect else None,
+            "last_commit": expect.commit_id if expect else None,
         }
         for _ in range(_ATTEMPTS):
             reply = await calls.write(self._source, sql, parameters, "delete")

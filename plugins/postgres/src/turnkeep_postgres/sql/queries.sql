@@ -119,9 +119,8 @@ head AS (
         coalesce(%(status)s, 'active'),
         coalesce(%(completed_at)s::timestamptz, CASE WHEN %(status)s::text = 'completed' THEN now END),
         %(agent_name)s, %(current_route)s, %(current_step)s, %(count)s, 0, CASE WHEN %(count)s > 0 THEN now END,
-        now, now, now + %(ttl)s::interval, CASE WHEN %(count)s > 0 THEN now + %(message_ttl)s::interval END,
-        CASE WHEN %(count)s > 0 THEN '[[' || %(count)s || ',' ||
-            (extract(epoch FROM now + %(message_ttl)s::interval) * 1000000)::bigint || ']]' END,
+        now, now, now + %(ttl)s::interval, now + %(message_ttl)s::interval,
+        '[[' || %(count)s || ',' || (extract(epoch FROM now + %(message_ttl)s::interval) * 1000000)::bigint || ']]',
         coalesce(%(data)s, '{}'), coalesce(%(state)s, '{}')
     FROM clock
     ON CONFLICT (namespace, id) DO UPDATE SET user_id = excluded.user_id, incarnation = excluded.incarnation,
@@ -153,16 +152,14 @@ remembered AS (
 added AS (
     INSERT INTO turnkeep_messages (namespace, session_id, incarnation, seq, turn_seq, commit_id, id, role, content,
         encoding, name, tool_calls, tool_call_id, route, step, event, metadata, reply, created_at, committed_at)
-    SELECT %(namespace)s, %(id)s, head.incarnation, message.number, 1, %(commit_id)s, message.id, message.role,
-        message.content, message.encoding, message.name, message.tool_calls, message.tool_call_id, message.route,
-        message.step, message.event, message.metadata, message.reply, message.created_at, head.created_at
-    FROM head CROSS JOIN unnest(%(ids)b::text[], %(roles)b::text[], %(contents)b::text[], %(encodings)b::text[],
-        %(names)b::text[], %(tool_calls)b::text[], %(tool_call_ids)b::text[], %(routes)b::text[], %(steps)b::text[],
-        %(events)b::text[], %(metadatas)b::text[], %(replies)b::text[], %(created)b::timestamptz[])
+    SELECT %(namespace)s, %(id)s, incarnation, number, 1, %(commit_id)s, message.id, role, content, encoding, name,
+        tool_calls, tool_call_id, route, step, event, metadata, reply, message.created_at, head.created_at
+    FROM head CROSS JOIN unnest(%(ids)b, %(roles)b, %(contents)b, %(encodings)b, %(names)b, %(tool_calls)b,
+        %(tool_call_ids)b, %(routes)b, %(steps)b, %(events)b, %(metadatas)b, %(replies)b, %(created)b)
         WITH ORDINALITY AS message (id, role, content, encoding, name, tool_calls, tool_call_id, route, step, event,
             metadata, reply, created_at, number)
 )
-SELECT incarnation, 1::bigint AS version, true AS contiguous, %(count)s AS last_seq, %(count)s AS message_count,
+SELECT incarnation, 1::bigint AS version, NULL AS old_commit, %(count)s AS last_seq, %(count)s AS message_count,
     created_at, expires_at
 FROM head;
 
@@ -182,7 +179,7 @@ head AS MATERIALIZED (
     WHERE namespace = %(namespace)s AND id = %(id)s AND user_id = %(owner)s
         AND (expires_at IS NULL OR expires_at > now)
         AND (%(version)s::bigint IS NULL OR (version = %(version)s AND incarnation = %(incarnation)s
-            AND last_commit = %(seen_commit)s))
+            AND last_commit = %(last_commit)s))
         AND NOT EXISTS (
             SELECT FROM turnkeep_commits AS past
             WHERE past.namespace = session.namespace AND past.session_id = session.id
@@ -191,7 +188,7 @@ head AS MATERIALIZED (
     FOR NO KEY UPDATE OF session
 ),
 next AS MATERIALIZED (
-    SELECT head.*, CASE WHEN marks IS NULL AND (%(message_ttl)s::interval IS NULL OR %(count)s = 0) THEN NULL ELSE (
+    SELECT head.*, CASE WHEN marks IS NOT NULL OR %(message_ttl)s::interval IS NOT NULL THEN (
         WITH kept AS (
             SELECT (mark->>0)::bigint AS seq, (mark->>1)::bigint AS leaves
             FROM json_array_elements(marks::json) AS mark
@@ -202,7 +199,7 @@ next AS MATERIALIZED (
             UNION ALL
             SELECT last_seq + %(count)s, greatest(
                 (extract(epoch FROM now + %(message_ttl)s::interval) * 1000000)::bigint, (SELECT max(leaves) FROM kept))
-            WHERE %(message_ttl)s::interval IS NOT NULL AND %(count)s > 0
+            WHERE %(message_ttl)s::interval IS NOT NULL
         ),
         near AS (
             SELECT seq, leaves, lead(leaves) OVER (ORDER BY seq) - leaves AS gap, count(*) OVER () AS total FROM every
@@ -232,8 +229,8 @@ changed AS (
         collected_data = coalesce(%(data)s, session.collected_data), state = coalesce(%(state)s, session.state)
     FROM next
     WHERE session.namespace = next.namespace AND session.id = next.id
-    RETURNING session.incarnation, session.version, next.version AS old_version, next.last_commit AS old_commit,
-        next.last_seq AS old_seq, session.last_seq, session.floor, next.floor AS old_floor, session.updated_at,
+    RETURNING session.incarnation, session.version, next.last_commit AS old_commit, next.last_seq AS old_seq,
+        session.last_seq, session.floor, next.floor AS old_floor, session.updated_at,
         session.expires_at
 ),
 erased AS (
@@ -252,19 +249,14 @@ remembered AS (
 added AS (
     INSERT INTO turnkeep_messages (namespace, session_id, incarnation, seq, turn_seq, commit_id, id, role, content,
         encoding, name, tool_calls, tool_call_id, route, step, event, metadata, reply, created_at, committed_at)
-    SELECT %(namespace)s, %(id)s, changed.incarnation, old_seq + message.number, old_seq + 1, %(commit_id)s, message.id,
-        message.role, message.content, message.encoding, message.name, message.tool_calls, message.tool_call_id,
-        message.route, message.step, message.event, message.metadata, message.reply, message.created_at,
-        changed.updated_at
-    FROM changed CROSS JOIN unnest(%(ids)b::text[], %(roles)b::text[], %(contents)b::text[], %(encodings)b::text[],
-        %(names)b::text[], %(tool_calls)b::text[], %(tool_call_ids)b::text[], %(routes)b::text[], %(steps)b::text[],
-        %(events)b::text[], %(metadatas)b::text[], %(replies)b::text[], %(created)b::timestamptz[])
+    SELECT %(namespace)s, %(id)s, incarnation, old_seq + number, old_seq + 1, %(commit_id)s, message.id, role, content,
+        encoding, name, tool_calls, tool_call_id, route, step, event, metadata, reply, created_at, updated_at
+    FROM changed CROSS JOIN unnest(%(ids)b, %(roles)b, %(contents)b, %(encodings)b, %(names)b, %(tool_calls)b,
+        %(tool_call_ids)b, %(routes)b, %(steps)b, %(events)b, %(metadatas)b, %(replies)b, %(created)b)
         WITH ORDINALITY AS message (id, role, content, encoding, name, tool_calls, tool_call_id, route, step, event,
             metadata, reply, created_at, number)
 )
-SELECT incarnation, version, coalesce(%(version)s::bigint IS NOT NULL OR (old_version = %(seen_version)s
-    AND incarnation = %(seen_incarnation)s AND old_commit = %(seen_commit)s), false) AS contiguous, last_seq,
-    last_seq - floor AS message_count, updated_at, expires_at
+SELECT incarnation, version, old_commit, last_seq, last_seq - floor AS message_count, updated_at, expires_at
 FROM changed;
 
 -- name: delete
@@ -273,7 +265,7 @@ DELETE FROM turnkeep_sessions
 WHERE namespace = %(namespace)s AND id = %(id)s AND user_id = %(owner)s
     AND (expires_at IS NULL OR expires_at > coalesce(%(now)s::timestamptz, clock_timestamp()))
     AND (%(version)s::bigint IS NULL OR (version = %(version)s AND incarnation = %(incarnation)s
-        AND last_commit = %(seen_commit)s))
+        AND last_commit = %(last_commit)s))
 RETURNING id;
 
 -- name: delete_owner
