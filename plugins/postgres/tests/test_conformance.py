@@ -1,6 +1,5 @@
 """The suite every adapter passes: on a new and an old server, through a pooler, and its core over a pool of others."""
 
-import psycopg_pool
 import pytest
 
 from turnkeep_postgres import PostgreSQLAdapter

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import psycopg
-from psycopg import pq
+from psycopg import conninfo, pq
 
 from turnkeep.contract import Capability, HealthReport, Level, StorageAdapter, Support
 from turnkeep.errors import ConfigurationError, InvalidArgument
@@ -59,8 +59,8 @@ _CAPABILITIES: Final = {
 class PostgreSQLAdapter(StorageAdapter):
     """Keeps sessions in PostgreSQL: one statement loads a turn, one commits it, each in one round trip.
 
-    Nothing is kept on a connection between two statements, so a pooler in transaction mode may stand in between. Without
-    such a one, ``prepare_threshold`` saves the server the work of planning each statement anew.
+    Nothing is kept on a connection between two statements, so a pooler in transaction mode may stand in between.
+    Without such a one, ``prepare_threshold`` saves the server the work of planning each statement anew.
 
     A pool that is handed in stays the caller's: it is neither opened nor closed, and the settings of its connections
     are put back as they were. Its connections must not be in a transaction while they lie in the pool.
@@ -115,7 +115,7 @@ class PostgreSQLAdapter(StorageAdapter):
 
     @classmethod
     def from_url(cls, url: StorageURL) -> Self:
-        """``postgresql://user:password@host:port/database``, with every argument and every parameter of libpq as option.
+        """``postgresql://user:password@host:port/database``, and every argument and parameter of libpq as an option.
 
         Options: ``tables.sessions``, ``tables.messages``, ``tables.commits``, ``schema``, ``min_size``, ``max_size``,
         ``pool_timeout``, ``prepare_threshold``; then libpq's, such as ``sslmode`` or ``target_session_attrs``. Several
@@ -137,7 +137,7 @@ class PostgreSQLAdapter(StorageAdapter):
                 if keyword in parameters:
                     raise InvalidArgument(f"the URL names {keyword} twice: before the ? and as an option")
                 parameters[keyword] = value
-        return cls(psycopg.conninfo.make_conninfo("", **parameters), **ours)
+        return cls(conninfo.make_conninfo("", **parameters), **ours)
 
     @property
     def name(self) -> str:
@@ -224,8 +224,9 @@ class PostgreSQLAdapter(StorageAdapter):
 
 
 def _read_location(url: StorageURL) -> dict[str, str]:
-    """libpq's parameters in a URL before its options."""
-    hosts, ports = [], []
+    """Libpq's parameters in a URL before its options."""
+    hosts: list[str] = []
+    ports: list[str] = []
     for place in (url.host or "").split(",") if "," in (url.host or "") else []:
         name, colon, port = place.rpartition(":") if not place.endswith("]") else (place, "", "")
         hosts.append((name if colon else place).strip("[]"))

@@ -48,7 +48,7 @@ class Reply(NamedTuple):
 class Call:
     """A statement under way."""
 
-    def __init__(self, source: Source, sql: str, parameters: Mapping[str, object], operation: str) -> None:
+    def __init__(self, source: Source, sql: bytes, parameters: Mapping[str, object], operation: str) -> None:
         self._source = source
         self._sql = sql
         self._parameters = parameters
@@ -119,7 +119,7 @@ class Call:
         await _ends(self.task)
 
 
-async def read(source: Source, sql: str, parameters: Mapping[str, object], operation: str) -> Rows:
+async def read(source: Source, sql: bytes, parameters: Mapping[str, object], operation: str) -> Rows:
     """The rows of a statement that changes nothing. Cancelled, it lets go."""
     call = Call(source, sql, parameters, operation)
     try:
@@ -133,7 +133,7 @@ async def read(source: Source, sql: str, parameters: Mapping[str, object], opera
 
 
 async def write(
-    source: Source, sql: str, parameters: Mapping[str, object], operation: str, *, commit_id: str = ""
+    source: Source, sql: bytes, parameters: Mapping[str, object], operation: str, *, commit_id: str = ""
 ) -> Reply:
     """What a statement answers that takes effect at most once, however often it is sent.
 

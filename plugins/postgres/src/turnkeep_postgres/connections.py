@@ -94,6 +94,7 @@ class OwnPool:
         self.size = settings.max_size
 
     async def open(self) -> None:
+        """Makes a pool, which connects in its own time."""
         # A closed pool cannot be opened again, so each opening makes one.
         pool: Pool = AsyncConnectionPool(
             self._conninfo,
@@ -108,25 +109,30 @@ class OwnPool:
         self._pool = pool
 
     async def close(self) -> None:
+        """Closes the pool, and its connections as they come back."""
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
 
     async def borrow(self) -> Connection:
+        """One of the pool, opened if none is free."""
         if self._pool is None:
             raise StorageUnavailable("the store was closed meanwhile", adapter=NAME)
         return await self._pool.getconn()
 
     async def give_back(self, connection: Connection) -> None:
+        """Back to the pool it is of, which may be closed by now."""
         if self._pool is None or connection._pool is not self._pool:
             await connection.close()
         else:
             await self._pool.putconn(connection)
 
     async def connect(self) -> Connection:
+        """One beside the pool, so that what keeps it from being opened is told as it is."""
         return await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
 
     async def disconnect(self, connection: Connection) -> None:
+        """Closes it."""
         await connection.close()
 
 
@@ -141,6 +147,7 @@ class HandedIn:
 
     @property
     def size(self) -> int:
+        """How many connections the pool has at most, as of now."""
         return self._pool.max_size
 
     async def open(self) -> None:
@@ -150,6 +157,7 @@ class HandedIn:
         """Nothing to do."""
 
     async def borrow(self) -> Connection:
+        """One of the pool, in autocommit mode for now."""
         connection = await self._pool.getconn()
         if not connection.autocommit:
             try:
@@ -161,6 +169,7 @@ class HandedIn:
         return connection
 
     async def give_back(self, connection: Connection) -> None:
+        """Back in the mode it came in."""
         if connection in self._modes:
             del self._modes[connection]
             if not connection.closed:
@@ -168,26 +177,28 @@ class HandedIn:
         await self._pool.putconn(connection)
 
     async def connect(self) -> Connection:
+        """One of the pool."""
         return await self.borrow()
 
     async def disconnect(self, connection: Connection) -> None:
+        """Back to the pool."""
         await self.give_back(connection)
 
 
-def check_pool(pool: object) -> Pool:
+def check_pool(pool: Pool) -> Pool:
     """``pool`` itself.
 
     Raises:
         InvalidArgument: it is not an asynchronous pool of psycopg's.
     """
-    if isinstance(pool, AsyncConnectionPool):
-        return pool
-    hint = "; this one is for threads" if isinstance(pool, ConnectionPool) else ""
-    raise InvalidArgument(f"pool must be a psycopg_pool.AsyncConnectionPool, not {type(pool).__name__}{hint}")
+    if not isinstance(pool, AsyncConnectionPool):
+        hint = "; this one is for threads" if isinstance(pool, ConnectionPool) else ""
+        raise InvalidArgument(f"pool must be a psycopg_pool.AsyncConnectionPool, not {type(pool).__name__}{hint}")
+    return pool
 
 
 def read_dsn(dsn: str) -> dict[str, str]:
-    """libpq's parameters in a connection string, URI or not.
+    """Libpq's parameters in a connection string, URI or not.
 
     Raises:
         InvalidArgument: it is none. The driver's own message may quote the password, so it is not repeated.

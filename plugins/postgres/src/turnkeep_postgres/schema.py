@@ -120,8 +120,8 @@ class Schema:
             taken += self.steps(version)[:1]
 
     def _script(self, step: Migration) -> str:
-        record = f"INSERT INTO turnkeep_schema VALUES ({step.version}, '{step.name}', clock_timestamp());"
-        return self._tables.fill(f"{step.sql}\n{record}")
+        values = f"({step.version}, '{step.name}', clock_timestamp())"
+        return self._tables.fill(f"{step.sql}\nINSERT INTO turnkeep_schema VALUES {values};")
 
     async def _read_version(self, connection: Connection, there: dict[str, tuple[str, set[str]]]) -> int | None:
         """What our record says; None if there is no such record."""

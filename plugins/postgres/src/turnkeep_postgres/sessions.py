@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from turnkeep.contract import Head, SessionPage, Stats, Token
 from turnkeep.cursors import make_cursor, read_cursor
 from turnkeep.errors import CorruptRecord, InvalidArgument
+from turnkeep.ids import check_id
 from turnkeep.retention import floor_at, from_microseconds, to_microseconds
 from turnkeep_postgres._errors import NAME
 from turnkeep_postgres.values import Instants, Texts
@@ -128,11 +129,9 @@ def _read_position(cursor: str, order: str) -> tuple[datetime, str]:
     """Where a page ended."""
     stamp, session_id = cast("tuple[int, str]", tuple(read_cursor(cursor, order, int, str)))
     try:
-        if "\0" in session_id:
-            raise ValueError
-        session_id.encode()
+        check_id(session_id or "-", "the session id")
         return from_microseconds(-stamp if order == "activity" else stamp), session_id
-    except (OverflowError, ValueError):
+    except (OverflowError, InvalidArgument):
         raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back") from None
 
 

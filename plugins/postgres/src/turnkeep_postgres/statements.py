@@ -89,16 +89,16 @@ class Tables:
 class Scoped(NamedTuple):
     """One statement for each kind of scope: an index is of no use to a condition that serves all three."""
 
-    owned: str
-    unowned: str
-    anyone: str
+    owned: bytes
+    unowned: bytes
+    anyone: bytes
 
     @classmethod
     def of(cls, sql: str) -> Self:
         """The three forms of a statement that is written for one owner."""
-        return cls(sql, sql.replace(_OWNED, "user_id IS NULL"), sql.replace(_OWNED, "true"))
+        return cls(sql.encode(), sql.replace(_OWNED, "user_id IS NULL").encode(), sql.replace(_OWNED, "true").encode())
 
-    def seen_by(self, owner: Owner) -> str:
+    def seen_by(self, owner: Owner) -> bytes:
         """The statement for this owner."""
         if owner is ANYONE:
             return self.anyone

@@ -111,7 +111,7 @@ class Store:
                 return replace(first, replayed=False, contiguous=commit.expect is not Expect.ANY) if lost else first
         raise StorageUnavailable("the session was another each time it was looked at; try again", adapter=NAME)
 
-    async def _try(self, sql: str, parameters: dict[str, object], commit: Commit, *, lost: bool) -> calls.Reply:
+    async def _try(self, sql: bytes, parameters: dict[str, object], commit: Commit, *, lost: bool) -> calls.Reply:
         try:
             return await calls.write(self._source, sql, parameters, "commit", commit_id=commit.commit_id)
         except CorruptRecord as error:
