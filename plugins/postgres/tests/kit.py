@@ -5,6 +5,7 @@ import secrets
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
+import psycopg.conninfo
 import pytest
 
 from turnkeep_postgres import PostgreSQLAdapter
@@ -64,3 +65,16 @@ async def opened(url, **options):
         yield adapter
     finally:
         await adapter.aclose()
+
+
+@pytest.fixture
+def schema():
+    """An empty schema on the newest server."""
+    with fresh_schema() as name:
+        yield name
+
+
+def replaced(url, **parts):
+    """The URL with another user, password, host, port or database."""
+    given = psycopg.conninfo.conninfo_to_dict(url) | parts
+    return psycopg.conninfo.make_conninfo(**given)

@@ -1,5 +1,7 @@
 """The suite every adapter passes: on a new and an old server, through a pooler, and its core over a pool of others."""
 
+from types import MappingProxyType
+
 import pytest
 
 from turnkeep_postgres import PostgreSQLAdapter
@@ -30,7 +32,7 @@ class OnServer:
     """A schema for each class; one of its own for a test that makes the tables itself."""
 
     variable = NEW
-    options = {}
+    options = MappingProxyType({})
 
     @pytest.fixture
     def fake_clock(self):
@@ -62,7 +64,7 @@ class TestNew(OnServer, AdapterSuite):
 
 class TestOld(OnServer, AdapterSuite):
     variable = OLD
-    options = {"prepare_threshold": 2}
+    options = MappingProxyType({"prepare_threshold": 2})
 
 
 class TestPooler(
