@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from turnkeep.urls import StorageURL
     from turnkeep_postgres.connections import Source
 
+_HOST: Final = re.compile(r"\[?(?P<name>[^\[\],]*?)\]?(?::(?P<port>\d+))?")
 _CAPABILITIES: Final = {
     Capability.ATOMIC_TURN: Support(Level.FULL),
     Capability.DURABLE: Support(Level.FULL),
@@ -225,12 +227,9 @@ class PostgreSQLAdapter(StorageAdapter):
 
 def _read_location(url: StorageURL) -> dict[str, str]:
     """Libpq's parameters in a URL before its options."""
-    hosts: list[str] = []
-    ports: list[str] = []
-    for place in (url.host or "").split(",") if "," in (url.host or "") else []:
-        name, colon, port = place.rpartition(":") if not place.endswith("]") else (place, "", "")
-        hosts.append((name if colon else place).strip("[]"))
-        ports.append(port)
+    places = [_HOST.fullmatch(place) for place in (url.host or "").split(",")] if "," in (url.host or "") else []
+    hosts = [place["name"] for place in places if place]
+    ports = [place["port"] or "" for place in places if place]
     found = {
         "user": url.username,
         "password": url.password,

@@ -31,10 +31,10 @@ class Settings:
     prepare_threshold: int | None = None
 
     def __post_init__(self) -> None:
-        if type(self.min_size) is not int or type(self.max_size) is not int or not 0 <= self.min_size <= self.max_size:
-            raise InvalidArgument("min_size and max_size must be whole numbers, and min_size not above max_size")
-        if self.max_size < 1:
-            raise InvalidArgument("max_size must be at least 1")
+        if type(self.max_size) is not int or self.max_size < 1:
+            raise InvalidArgument("max_size must be a whole number, at least 1")
+        if type(self.min_size) is not int or not 0 <= self.min_size <= self.max_size:
+            raise InvalidArgument("min_size must be a whole number, from 0 to max_size")
         if self.prepare_threshold is not None and type(self.prepare_threshold) is not int:
             raise InvalidArgument("prepare_threshold must be a whole number, or None for never")
 

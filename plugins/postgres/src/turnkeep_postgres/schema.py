@@ -116,7 +116,8 @@ class Schema:
                 version = await self.find_version(connection)
                 if version == len(self._migrations):
                     return taken
-                await connection.execute(self._script(self._migrations[version]).encode())
+                # Several statements at once: they cannot be prepared, which a pool that was handed in may ask for.
+                await connection.execute(self._script(self._migrations[version]).encode(), prepare=False)
             taken += self.steps(version)[:1]
 
     def _script(self, step: Migration) -> str:
