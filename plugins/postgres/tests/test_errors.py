@@ -11,6 +11,7 @@ from psycopg import errors
 
 from turnkeep.contract import Expect, LoadQuery, SessionQuery
 from turnkeep.errors import (
+    CommitOutcomeUnknown,
     ConfigurationError,
     CorruptRecord,
     InvalidArgument,
@@ -28,6 +29,7 @@ from turnkeep.urls import StorageURL
 from turnkeep_postgres import PostgreSQLAdapter
 from turnkeep_postgres._errors import MEANINGS, translate
 from turnkeep_testkit import FakeClock, new_commit, new_key, new_message
+from turnkeep_testkit.faults import FaultProxy, address_of, redirected
 
 from .kit import opened, replaced, run_sql, schema, server_url
 
@@ -153,6 +155,30 @@ async def test_an_exhausted_pool_is_told_in_time(schema):
             await adapter.commit(new_commit(key, "two", expect=Expect.ANY))
         await adapter._source.give_back(held)
         assert len((await adapter.load(key, LoadQuery())).messages) == 1
+
+
+async def test_a_server_that_is_gone_is_not_taken_for_an_exhausted_pool(schema):
+    address = address_of(server_url())
+    async with FaultProxy(*address) as proxy:
+        url = redirected(server_url(), proxy.host, proxy.port)
+        async with opened(url, schema=schema, max_size=2, pool_timeout=0.3) as adapter:
+            key = new_key()
+            first = await adapter.commit(new_commit(key, "one"))
+            proxy.refuse()
+            proxy.cut_all()
+            with pytest.raises(StorageUnavailable, match="cannot be reached"):
+                await adapter.load(key, LoadQuery())
+            with pytest.raises((StorageUnavailable, CommitOutcomeUnknown), match="cannot be reached"):
+                await adapter.commit(new_commit(key, "two", expect=first.token))
+            proxy.heal()
+            for _ in range(50):
+                try:
+                    assert len((await adapter.load(key, LoadQuery())).messages) == 1
+                    break
+                except StorageUnavailable:
+                    await asyncio.sleep(0.05)
+            else:
+                raise AssertionError("it did not find back")
 
 
 async def test_server_processes_that_are_ended_between_calls_are_not_noticed(schema):

@@ -29,10 +29,6 @@ Rows = list[tuple[Any, ...]]
 PATIENCE: Final = 0.15
 """Seconds a reply may still take after the caller went away, and again after the server was asked to give up."""
 
-DEAD_CONNECTIONS: Final = 4
-"""After a restart of the server every idle connection of a pool is dead, and only using it tells: how often, at most, a
-statement that lost its connection is sent again."""
-
 RESTARTS: Final = 8
 """How often, at most, a statement is run again that PostgreSQL broke off because of others."""
 
@@ -68,7 +64,8 @@ class Call:
             except psycopg.Error as error:
                 if error.sqlstate in RESTARTABLE and restarts < RESTARTS:
                     restarts += 1
-                elif error is self.lost and deaths < min(DEAD_CONNECTIONS, self._source.size + 1):
+                elif error is self.lost and deaths <= self._source.size:
+                    # After a restart of the server every idle connection of a pool is dead, and only using it tells.
                     deaths += 1
                 else:
                     raise translate(error, self._operation) from error

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psycopg
 from psycopg import conninfo
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from turnkeep.errors import InvalidArgument, StorageUnavailable
 from turnkeep_postgres._errors import NAME
@@ -102,6 +102,8 @@ class OwnPool:
             min_size=self._settings.min_size,
             max_size=self._settings.max_size,
             timeout=self._settings.pool_timeout,
+            # The pool's own is five minutes, with pauses that double: too slow to be back after a long outage.
+            reconnect_timeout=self._settings.pool_timeout,
             open=False,
             name="turnkeep",
         )
@@ -118,7 +120,12 @@ class OwnPool:
         """One of the pool, opened if none is free."""
         if self._pool is None:
             raise StorageUnavailable("the store was closed meanwhile", adapter=NAME)
-        return await self._pool.getconn()
+        try:
+            return await self._pool.getconn()
+        except PoolTimeout:
+            # Are all in use, or can none be opened? The pool knows and does not say.
+            await self.disconnect(await self.connect())
+            raise
 
     async def give_back(self, connection: Connection) -> None:
         """Back to the pool it is of, which may be closed by now."""
