@@ -26,7 +26,8 @@ async def until_it_waits(schema, task):
 
 
 @pytest.mark.parametrize("operation", ["commit", "delete"])
-async def test_a_write_that_waits_for_a_lock_is_stopped_by_the_server(schema, operation):
+async def test_a_write_that_waits_for_a_lock_is_stopped_by_the_server(schema, operation, monkeypatch):
+    monkeypatch.setattr(calls, "PATIENCE", 5.0)  # on a busy machine
     url = replaced(server_url(), application_name=schema)
     async with opened(url, schema=schema, max_size=1) as adapter:
         key = new_key()
@@ -39,7 +40,7 @@ async def test_a_write_that_waits_for_a_lock_is_stopped_by_the_server(schema, op
             await until_it_waits(schema, task)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await asyncio.wait_for(asyncio.shield(task), 5)
+                await asyncio.wait_for(asyncio.shield(task), 20)
         assert (await adapter.load(key, LoadQuery())).head.token.version == 1
         ((after,),) = await calls.read(adapter._source, b"SELECT pg_backend_pid()", {}, "load")
         assert after == before, "the server said that it stopped: the connection is as good as before"
@@ -69,7 +70,7 @@ async def test_a_read_that_takes_long_is_let_go_and_its_connection_closed(schema
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(asyncio.shield(task), 5)
+            await asyncio.wait_for(asyncio.shield(task), 20)
         ((after,),) = await calls.read(adapter._source, b"SELECT pg_backend_pid()", {}, "load")
         assert after != before
 
@@ -87,7 +88,7 @@ async def test_a_write_that_does_not_stop_is_of_unknown_outcome(schema, monkeypa
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(CommitOutcomeUnknown) as caught:
-            await asyncio.wait_for(asyncio.shield(task), 5)
+            await asyncio.wait_for(asyncio.shield(task), 20)
         assert caught.value.commit_id == "c1"
         ((after,),) = await calls.read(adapter._source, b"SELECT pg_backend_pid()", {}, "load")
         assert after != before

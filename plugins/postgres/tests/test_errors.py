@@ -57,7 +57,7 @@ def test_no_sqlstate_of_the_driver_is_without_a_meaning():
     states = {cls.sqlstate for cls in CLASSES if cls.sqlstate}
     ours = {state[:2] for state in states if state not in MEANINGS and state[:2] not in MEANINGS}
     # Cursors, triggers, procedures, savepoints, foreign data, PL/pgSQL, replication: nothing that our SQL has.
-    assert ours == {
+    assert ours <= {  # an older driver knows fewer
         "02", "03", "09", "0B", "0F", "0L", "0P", "0Z", "10", "20", "24", "27", "2B", "2D", "2F", "38", "39",
         "3B", "44", "72", "F0", "HV", "P0",
     }  # fmt: skip

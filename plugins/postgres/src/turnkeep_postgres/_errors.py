@@ -130,7 +130,8 @@ def translate(error: BaseException, operation: str) -> BaseException:
 
 def outcome_unknown(error: BaseException, operation: str, commit_id: str) -> CommitOutcomeUnknown:
     """What it means that the reply to a write did not arrive, and that it could not be asked for."""
-    said = f"the reply did not arrive and the server could not be asked again ({error}); repeat it"
+    why = str(error) or "its caller went away, and the server did not say in time whether it stopped"
+    said = f"the reply did not arrive and the outcome could not be found out ({why}); repeat it"
     if commit_id:
         said += " with the same commit id"
     return _caused(CommitOutcomeUnknown(said, commit_id=commit_id, adapter=NAME, operation=operation), error)
