@@ -51,6 +51,7 @@ class Call:
         self._operation = operation
         self._connection: Connection | None = None  # which is working on it
         self._sent = False
+        self._asking: asyncio.Task[None] | None = None  # the server to stop
         self.lost: psycopg.Error | None = None
         """What broke a connection on which it may have been sent."""
         self.task = asyncio.create_task(self._run())
@@ -84,6 +85,9 @@ class Call:
             raise
         finally:
             self._connection = None
+            if self._asking is not None and not await _succeeds(self._asking):
+                # The server may hear of it later still, and would stop the next statement instead.
+                connection.pgconn.finish()
             await self._source.give_back(connection)
 
     @property
@@ -97,15 +101,9 @@ class Call:
 
     async def stop(self) -> None:
         """Asks the server to give it up, and waits a little for what it says."""
-        connection = self._connection
-        if connection is None:
-            return
-        asking = asyncio.create_task(connection.cancel_safe(timeout=PATIENCE))
-        if not await _ends(asking, PATIENCE):
-            asking.cancel()
-            await _ends(asking)
-        if not asking.cancelled():
-            asking.exception()  # looked at: whether it was heard shows in the call itself
+        if self._connection is not None:
+            self._asking = asyncio.create_task(self._connection.cancel_safe(timeout=PATIENCE))
+            await _succeeds(self._asking)
 
     async def abandon(self) -> None:
         """Closes its connection, so that nobody reads what may still arrive, and ends it."""
@@ -178,3 +176,11 @@ async def _ends(task: asyncio.Task[Any], seconds: float | None = None) -> bool:
         with suppress(asyncio.CancelledError):
             await asyncio.wait({task}, timeout=left)
     return True
+
+
+async def _succeeds(asking: asyncio.Task[None]) -> bool:
+    """Whether the server hears in time that it should stop."""
+    if not await _ends(asking, PATIENCE):
+        asking.cancel()
+        await _ends(asking)
+    return not asking.cancelled() and asking.exception() is None
