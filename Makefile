@@ -3,6 +3,8 @@
 # Variables of `make chat`, given on its command line: make chat DB=path-or-url SESSION=id
 DB = chat.db
 SESSION = demo
+# Which servers `make services` starts, if not those that tests need: make services ONLY="postgres redis"
+ONLY =
 # The interpreter that .venv is made from; the first fitting one of these unless given.
 PYTHON = python3 python3.13 python3.12 python3.11
 
@@ -48,15 +50,15 @@ docs: $(READY) ## build the documentation into site/
 bench: $(READY) ## measure one turn against the bare driver
 	@$(BIN)/python benchmarks/turn.py
 
-services: $(READY) ## start the servers that tests use; their addresses go to .services.env
-	@PYTHONPATH=tests $(BIN)/python -m services up
+services: $(READY) ## start the servers that tests use; their addresses go to .services.env; ONLY="names" chooses
+	@PYTHONPATH=tests $(BIN)/python -m services up $(ONLY)
 
 services-down: $(READY) ## end the servers that `make services` started
 	@PYTHONPATH=tests $(BIN)/python -m services down
 
 clean: ## remove what was built (databases stay)
 	@if [ -x $(BIN)/python ] && [ -d .services ]; then PYTHONPATH=tests $(BIN)/python -m services down; fi
-	@rm -rf .venv .tox .cache .pytest_cache .ruff_cache .hypothesis .services build dist site uv.lock
+	@rm -rf .venv .tox .cache .pytest_cache .ruff_cache .hypothesis .services .services.env build dist site uv.lock
 	@find core plugins tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Standard input is kept from the set-up: it belongs to `make chat`. So is standard output.

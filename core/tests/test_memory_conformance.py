@@ -9,6 +9,8 @@ from turnkeep_testkit import AdapterSuite, FakeClock
 
 
 class TestMemory(AdapterSuite):
+    no_schema = "a process has no schema"
+
     @pytest.fixture
     def fake_clock(self):
         return FakeClock()

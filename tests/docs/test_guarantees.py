@@ -4,7 +4,7 @@ import re
 
 from .pages import DOCS, ROOT, rows
 
-FOLDERS = ["core/tests", "plugins/*/tests", "plugins/testkit/src/turnkeep_testkit/suites", "tests"]
+FOLDERS = ["core/tests", "plugins/*/tests", "plugins/testkit/src/turnkeep_testkit/*", "tests"]
 MISSING = "no test yet"
 
 

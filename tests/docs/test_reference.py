@@ -10,6 +10,7 @@ import turnkeep.providers
 import turnkeep.repositories
 import turnkeep.sync
 from turnkeep import codec, errors, hookspecs
+from turnkeep_testkit import faults, sizes, suites
 
 from .pages import DOCS, REFERENCE, code, read, rows
 
@@ -179,3 +180,17 @@ def test_every_suite_is_told():
 
     suites = {name for name in turnkeep_testkit.__all__ if name.endswith("Suite")}
     assert suites <= set(re.findall(r"`(\w+Suite)`", read(DOCS / "reference/testkit.md")))
+
+
+# Test kit
+
+
+def test_the_sizes_of_the_fault_suites_are_those_of_the_kit():
+    page = {row[0]: row[1:] for row in rows(DOCS / "reference/testkit.md") if row[0] in sizes.SIZES}
+    assert page == {plan: [size.what, f"{size.everyday:,}", f"{size.campaign:,}"] for plan, size in sizes.SIZES.items()}
+
+
+def test_every_suite_is_listed():
+    shown = set(re.findall(r"`(\w+Suite)`", read(DOCS / "reference/testkit.md")))
+    made = {name for module in (faults, suites) for name in module.__all__ if name.endswith("Suite")}
+    assert shown == made - {"Suite"}

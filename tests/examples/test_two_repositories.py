@@ -33,6 +33,8 @@ def test_it_runs(tmp_path):
 
 
 class TestConformance(AdapterSuite):
+    no_schema = "dicts have no schema"
+
     @pytest.fixture
     def fake_clock(self):
         return FakeClock()

@@ -25,7 +25,7 @@ class HookCalls:
 
     def listens(self, hook: str) -> bool:
         """Whether anybody implements the hook: ask before making arguments that cost something."""
-        return self._dispatcher.listens(hook)
+        return hook in self._dispatcher.listeners
 
     # Storage
 

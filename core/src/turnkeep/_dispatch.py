@@ -42,29 +42,28 @@ class Dispatcher:
         timeout: seconds that one implementation may take, as far as it can be stopped: an async one is cancelled, one
             in a thread is left behind, a plain one on the loop cannot be. None: for ever.
         offload: runs plain functions elsewhere; None: they run on the event loop.
+
+    Attributes:
+        listeners: by hook, in the order in which they are called.
     """
 
     def __init__(self, listeners: Iterable[Listener], *, timeout: float | None, offload: Offload | None = None) -> None:
         self.timeout = timeout
         self.offload = offload
-        self._listeners: dict[str, tuple[Listener, ...]] = {}
+        self.listeners: dict[str, tuple[Listener, ...]] = {}
         self._add(listeners)
 
     def extended(self, listeners: Iterable[Listener], *, offload: Offload | None) -> Dispatcher:
         """One that also calls these."""
         other = Dispatcher((), timeout=self.timeout, offload=offload)
-        other._listeners = dict(self._listeners)
+        other.listeners = dict(self.listeners)
         other._add(listeners)
         return other
 
     def _add(self, listeners: Iterable[Listener]) -> None:
         for listener in listeners:
-            both = (*self._listeners.get(listener.hook, ()), listener)
-            self._listeners[listener.hook] = tuple(sorted(both, key=_rank))
-
-    def listens(self, hook: str) -> bool:
-        """Whether anybody implements the hook."""
-        return hook in self._listeners
+            both = (*self.listeners.get(listener.hook, ()), listener)
+            self.listeners[listener.hook] = tuple(sorted(both, key=_rank))
 
     async def notify(self, hook: str, arguments: Mapping[str, Any]) -> None:
         """Calls every implementation, one after the other.
@@ -73,7 +72,7 @@ class Dispatcher:
         a note; further ones are logged.
         """
         failure: Exception | None = None
-        for listener in self._listeners.get(hook, ()):
+        for listener in self.listeners.get(hook, ()):
             try:
                 await self._call(listener, arguments)
             except Exception as error:  # noqa: BLE001 - whatever it is, the others run
@@ -100,7 +99,7 @@ class Dispatcher:
             HookError: an implementation took too long, or returned something of no use.
             Exception: whatever an implementation raised, with a note that names it.
         """
-        for listener in self._listeners.get(hook, ()):
+        for listener in self.listeners.get(hook, ()):
             try:
                 result = await self._call(listener, arguments)
             except Exception as error:

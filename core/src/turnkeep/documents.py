@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 STATE_VERSION: Final = 1
 """Version of the state document that this code writes."""
 
+_NOTHING_NOTED: Final = codec.encode_json({"v": STATE_VERSION})
+
 UPCASTERS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 """Version of a state document to what makes the next version of it. None is needed yet."""
 
@@ -59,7 +61,9 @@ class Documents:
         row = NewMessage._make(message._row[:_NEW_FIELDS])
         if not codec.is_plain(row.content):
             row = row._replace(content=codec.encode(row.content, what="content"), encoding="json")
-        size = sum(codec.utf8_length(text) for text in (row.content, *documents_of(row)))
+        size = codec.utf8_length(row.content)
+        for text in documents_of(row):
+            size += codec.utf8_length(text)
         if size > self._limits.message_bytes:
             raise ValueTooLarge(
                 f"a message of {size:,} bytes is over Limits.message_bytes ({self._limits.message_bytes:,})"
@@ -211,7 +215,7 @@ def write_state(state: SessionState) -> str:
         document["data_version"] = state.data_version
     if state.metadata._custom != "{}":
         document["custom"] = state.metadata.custom
-    return codec.encode(document, what="state")
+    return codec.encode(document, what="state") if len(document) > 1 else _NOTHING_NOTED
 
 
 def read_state(

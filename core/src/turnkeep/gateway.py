@@ -56,6 +56,9 @@ AMEND_ATTEMPTS = 10
 """How often a small change outside of a turn is tried on top of what others wrote meanwhile."""
 
 
+_WATCHING = ("on_session_created", "on_messages_appended", "on_session_completed", "on_session_committed")
+
+
 class AlreadyCommitted(Exception):
     """The commit id had taken effect before this commit was sent: somebody else was given the same one."""
 
@@ -172,7 +175,7 @@ class Gateway:
 
     async def load(self, key: SessionKey, *, window: int | None, commit_id: str | None = None) -> Snapshot | None:
         """The session, decoded and with its data at the application's version; None where there is none."""
-        stored = await self.call("load", lambda: self.adapter.load(key, LoadQuery(window, commit_id)))
+        stored = await self.call("load", partial(self.adapter.load, key, LoadQuery(window, commit_id)))
         if stored is None:
             return None
         head = stored.head
@@ -233,7 +236,8 @@ class Gateway:
         rows, size = self._rows(draft.key.session_id, draft.appended)
         commit = draft.commit(rows, self.documents, self.policy)
         size = self._check_commit_size(commit, size)
-        cancelled = _cancellations()
+        task = asyncio.current_task()
+        cancelled = _cancellations(task)
         notices: Notices = [] if later is None else later
         session = lambda: SessionView.of(draft.state, self.policy.namespace)  # noqa: E731 - made only if needed
         try:
@@ -244,11 +248,12 @@ class Gateway:
             raise
         snapshot = draft.committed(commit, result)
         adopt(snapshot)
-        messages = snapshot.state.history[len(snapshot.state.history) - len(draft.appended) :]
-        self._announce(commit, SessionView.of(snapshot.state, self.policy.namespace), draft.view(messages), notices)
+        if self._is_watched:
+            messages = snapshot.state.history[len(snapshot.state.history) - len(draft.appended) :]
+            self._announce(commit, SessionView.of(snapshot.state, self.policy.namespace), draft.view(messages), notices)
         if later is None:
             await tell(notices)
-        if _cancellations() > cancelled:
+        if _cancellations(task) > cancelled:
             raise asyncio.CancelledError
         return snapshot
 
@@ -302,7 +307,8 @@ class Gateway:
         turn = TurnView(commit.commit_id, tuple(messages), None, created=False)
         if self.plugins.listens("before_commit"):
             await self.plugins.before_commit(turn, view)
-        cancelled = _cancellations()
+        task = asyncio.current_task()
+        cancelled = _cancellations(task)
         notices: Notices = [] if later is None else later
         try:
             result = await self._send(commit, size, lambda: view, notices)
@@ -317,7 +323,7 @@ class Gateway:
         self._announce(commit, view, replace(turn, messages=numbered), notices)
         if later is None:
             await tell(notices)
-        if _cancellations() > cancelled:
+        if _cancellations(task) > cancelled:
             raise asyncio.CancelledError
         return numbered
 
@@ -431,27 +437,26 @@ class Gateway:
         Where the adapter cannot tell, the same commit is sent again: it is applied at most once and answered with its
         first result, so the second answer is the outcome of the first.
         """
-        listening = self.plugins.listens("on_storage_error")
-
-        async def send() -> Committed:
-            session = view() if listening else None
-            return await self.call(
-                "commit", lambda: self.adapter.commit(commit), session=session, size=size, notices=notices
-            )
-
+        session = view() if self.plugins.listens("on_storage_error") else None
+        send = partial(self.adapter.commit, commit)
         try:
-            result = await send()
+            result = await self.call("commit", send, session=session, size=size, notices=notices)
         except CommitOutcomeUnknown as unknown:
             for attempt in range(1, RESENDS + 1):
                 await back_off(attempt)
                 try:
-                    return await send()
+                    return await self.call("commit", send, session=session, size=size, notices=notices)
                 except (CommitOutcomeUnknown, StorageUnavailable, StorageTimeout) as error:
                     unknown.__context__ = error
             raise
         if result.replayed:
             raise AlreadyCommitted
         return result
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether anybody is told of commits: what they would be shown costs something to make."""
+        return any(map(self.plugins.listens, _WATCHING))
 
     def _announce(self, commit: Commit, session: SessionView, turn: TurnView, notices: Notices) -> None:
         """Notes who is to be told of a commit that took effect, in order."""
@@ -524,7 +529,6 @@ def _owner(key: SessionKey) -> str | None:
     return key.scope.owner if isinstance(key.scope.owner, str) else None
 
 
-def _cancellations() -> int:
-    """How often the running task was asked to stop. An adapter that had settled already swallows the request."""
-    task = asyncio.current_task()
+def _cancellations(task: asyncio.Task[Any] | None) -> int:
+    """How often a task was asked to stop. An adapter that had settled already swallows the request."""
     return task.cancelling() if task else 0

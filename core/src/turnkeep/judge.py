@@ -92,9 +92,37 @@ def judge(
 
 def next_head(commit: Commit, head: Head | None, incarnation: str, now: datetime) -> Head:
     """The head after a commit that takes effect. ``head`` is None where it creates the session."""
-    change = commit.head
     last_seq = head.last_seq if head else 0
-    time = now if head is None else max(now, head.updated_at + _TICK)  # lists and cursors need it to rise
+    return _head_after(
+        commit,
+        head,
+        token=Token(incarnation, head.token.version + 1 if head else 1, commit.commit_id),
+        time=now if head is None else max(now, head.updated_at + _TICK),  # lists and cursors need it to rise
+        floor=last_seq if commit.drop_history else (head.floor if head else 0),
+        expires_at=None if commit.ttl is None else now + commit.ttl,
+    )
+
+
+def reported_head(commit: Commit, head: Head | None, result: Committed) -> Head:
+    """The head after a commit, worked out by its writer from what it had read and from the result it was given.
+
+    Only for a result that is contiguous: what others wrote in between is not in it.
+    """
+    last_seq = (head.last_seq if head else 0) + len(commit.messages)
+    return _head_after(
+        commit,
+        head,
+        token=result.token,
+        time=result.time,
+        floor=last_seq - result.message_count,
+        expires_at=result.expires_at,
+    )
+
+
+def _head_after(
+    commit: Commit, head: Head | None, *, token: Token, time: datetime, floor: int, expires_at: datetime | None
+) -> Head:
+    change = commit.head
     status: Status = head.status if head else "active"
     completed_at = head.completed_at if head else None
     if change.status is not UNCHANGED:
@@ -104,18 +132,18 @@ def next_head(commit: Commit, head: Head | None, incarnation: str, now: datetime
         namespace=commit.key.scope.namespace,
         session_id=commit.key.session_id,
         user_id=commit.claim or (head.user_id if head else commit.user_id),
-        token=Token(incarnation, head.token.version + 1 if head else 1, commit.commit_id),
+        token=token,
         status=status,
         agent_name=_changed(change.agent_name, head.agent_name if head else None),
         current_route=_changed(change.current_route, head.current_route if head else None),
         current_step=_changed(change.current_step, head.current_step if head else None),
-        last_seq=last_seq + len(commit.messages),
-        floor=last_seq if commit.drop_history else (head.floor if head else 0),
+        last_seq=(head.last_seq if head else 0) + len(commit.messages),
+        floor=floor,
         last_message_at=time if commit.messages else (head.last_message_at if head else None),
         completed_at=completed_at,
         created_at=head.created_at if head else time,
         updated_at=time,
-        expires_at=None if commit.ttl is None else now + commit.ttl,
+        expires_at=expires_at,
     )
 
 

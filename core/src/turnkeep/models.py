@@ -115,7 +115,7 @@ class SessionMetadata:
         return codec.decode(self._custom, what="custom metadata")
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, init=False)  # without slots: a turn copies it four times, and a dict is copied at once
 class SessionState:
     """A session, whole: what ``session.current`` and ``load_session_state`` give.
 
@@ -192,16 +192,13 @@ class SessionState:
     def _stored(cls, **slots: object) -> SessionState:
         """The state of a stored session: every slot is given, as it was checked when it was written."""
         self = object.__new__(cls)
-        for name in cls.__slots__:
-            object.__setattr__(self, name, slots[name])
+        self.__dict__.update(slots)
         return self
 
     def _with(self, **changes: object) -> SessionState:
         """A copy with these slots changed, unchecked."""
         copy = object.__new__(SessionState)
-        put = object.__setattr__
-        for name in SessionState.__slots__:
-            put(copy, name, changes[name] if name in changes else getattr(self, name))
+        copy.__dict__.update(self.__dict__, **changes)
         return copy
 
     def _after_append(self, message: Message, result: Committed) -> SessionState:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from turnkeep.agent.routes import Routes
     from turnkeep.agent.schema import Schema
     from turnkeep.contract import Committed
+    from turnkeep.gateway import Gateway
     from turnkeep.messages import Role
-    from turnkeep.plugins import Plugins
     from turnkeep.snapshot import Snapshot
 
 M = TypeVar("M")
@@ -76,9 +76,9 @@ class SessionManager:
         self._schema: Schema | None = None
         self._routes: Routes | None = None
 
-    def _told(self, plugins: Plugins, schema: Schema | None, routes: Routes) -> None:
-        """What an agent adds to its own session: its listeners, its schema, its routes."""
-        self._gateway = self._gateway.heard_by(plugins)
+    def _told(self, gateway: Gateway, schema: Schema | None, routes: Routes) -> None:
+        """What an agent adds to its own session: a gateway that its listeners hear, its schema, its routes."""
+        self._gateway = gateway
         self._schema = schema
         self._routes = routes
 

@@ -8,7 +8,7 @@ turns; one that has ended is skipped, so a task that outlives its turn reads and
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from turnkeep import codec
@@ -16,7 +16,7 @@ from turnkeep.contract import UNCHANGED, Commit, Expect, HeadChange, SessionKey
 from turnkeep.documents import write_state
 from turnkeep.errors import InvalidArgument, TurnInProgress
 from turnkeep.ids import new_id
-from turnkeep.judge import next_head
+from turnkeep.judge import reported_head
 from turnkeep.messages import Message
 from turnkeep.models import UNSET, SessionState
 from turnkeep.snapshot import Snapshot
@@ -236,15 +236,7 @@ class Draft:
     def committed(self, commit: Commit, result: Committed) -> Snapshot:
         """What the session is at now that the commit took effect. Only for a result that is contiguous."""
         before = self.base.head if self.base else None
-        # What the adapter does not send back, next_head works out as the adapter did.
-        head = next_head(commit, before, result.token.incarnation, result.time)
-        head = replace(
-            head,
-            token=result.token,
-            floor=head.last_seq - result.message_count,
-            updated_at=result.time,
-            expires_at=result.expires_at,
-        )
+        head = reported_head(commit, before, result)
         first = result.first_seq or 0
         numbered = [message._numbered(first, index, self.commit_id) for index, message in enumerate(self.appended)]
         known = self.state.history[: len(self.state.history) - len(numbered)]

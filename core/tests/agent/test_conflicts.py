@@ -321,6 +321,41 @@ async def test_a_repeated_commit_id_gives_the_first_reply_without_asking(store, 
     assert len(await store.texts("s")) == 4
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_another_process_commits_the_same_id_during_the_last_attempt(store, persistence, deleted):
+    agent = make(persistence, "begin", always=echo, on_conflict="retry")
+    await agent.respond("begin")
+    other = await store.other()
+    attempts = []
+
+    async def interfere(_):
+        attempts.append(1)
+        if len(attempts) < 3:
+            await other.save_message("s", "system", "from elsewhere")
+            return
+        store.adapter.before.clear()
+        await make(other, "first").respond("mine", commit_id="c")
+
+    store.adapter.before["commit"] = interfere
+    if not deleted:
+        reply = await agent.respond("mine", commit_id="c")
+        assert (reply.message, reply.replayed) == ("first", True)
+        assert [content for _, content in await store.texts("s")][-2:] == ["mine", "first"]
+        return
+    commit = store.adapter.commit
+
+    async def commit_then_delete(request):
+        result = await commit(request)
+        if result.replayed:
+            await other.delete_session("s")
+        return result
+
+    store.adapter.commit = commit_then_delete
+    with pytest.raises(SessionConflict, match="was deleted"):
+        await agent.respond("mine", commit_id="c")
+    assert await store.texts("s") is None
+
+
 async def test_also_in_another_process_and_by_another_agent(store, persistence):
     first = await make(persistence, "first").respond("hello", commit_id="c")
     again = make(await store.other(), always="never")

@@ -35,7 +35,8 @@ CALLS = {
 
 @pytest.fixture
 async def brief(adapter, connect):
-    persistence = await connect(adapter, timeout=0.05)
+    await adapter.open()  # without a limit: making the tables may take longer than one call may here
+    persistence = await connect(adapter, timeout=0.5)
     await persistence.save_session_state("s", create_session("s", user_id="ana", data={"a": 1}))
     adapter.calls.clear()
     return persistence
@@ -47,7 +48,7 @@ async def test_an_adapter_that_hangs_is_left_at_the_deadline(brief, adapter, ope
     started = time.perf_counter()
     with pytest.raises(StorageTimeout) as caught:
         await CALLS[operation](brief)
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - started < 5
     assert (caught.value.adapter, caught.value.operation, caught.value.retryable) == (
         brief.adapter.name,
         operation,

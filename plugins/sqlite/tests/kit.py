@@ -4,8 +4,16 @@ import sqlite3
 from contextlib import asynccontextmanager, closing
 
 from turnkeep_sqlite import SQLiteAdapter
+from turnkeep_sqlite.statements import Migration
 
 NAMES = ("turnkeep_schema", "turnkeep_sessions", "turnkeep_messages", "turnkeep_commits", "turnkeep_history")
+ANOTHER = Migration(
+    2,
+    "0002_test",
+    "A second step.",
+    "CREATE TABLE turnkeep_schema_x (a TEXT);\nCREATE INDEX turnkeep_schema_y ON turnkeep_schema_x (a);\n",
+)
+"""A migration that is still to come."""
 
 
 @asynccontextmanager
@@ -34,3 +42,18 @@ def structure(path):
 
 def files_in(directory):
     return sorted(file.name for file in directory.iterdir())
+
+
+_IDENTITIES = (("turnkeep_sessions", "id"), ("turnkeep_messages", "session_id"), ("turnkeep_commits", "session_id"))
+
+
+def count_rows(path, key):
+    """How many rows of a session there are, whatever the contract shows."""
+    identity = (key.scope.namespace, key.session_id)
+    with closing(sqlite3.connect(path)) as connection:
+        return sum(
+            connection.execute(
+                f"SELECT count(*) FROM {table} WHERE namespace = ? AND {column} = ?", identity
+            ).fetchone()[0]
+            for table, column in _IDENTITIES
+        )

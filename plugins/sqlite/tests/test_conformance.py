@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from turnkeep_sqlite import SQLiteAdapter
+from turnkeep_sqlite import SQLiteAdapter, schema
 from turnkeep_testkit import (
     AdapterSuite,
     AtomicTurnSuite,
@@ -16,21 +16,7 @@ from turnkeep_testkit import (
     ListSuite,
 )
 
-_TABLES = (("turnkeep_sessions", "id"), ("turnkeep_messages", "session_id"), ("turnkeep_commits", "session_id"))
-
-
-def _count_rows(path, key):
-    identity = (key.scope.namespace, key.session_id)
-    connection = sqlite3.connect(path)
-    try:
-        return sum(
-            connection.execute(
-                f"SELECT count(*) FROM {table} WHERE namespace = ? AND {column} = ?", identity
-            ).fetchone()[0]
-            for table, column in _TABLES
-        )
-    finally:
-        connection.close()
+from .kit import ANOTHER, count_rows, run_sql
 
 
 class TestFile(AdapterSuite):
@@ -39,12 +25,28 @@ class TestFile(AdapterSuite):
         return FakeClock()
 
     @pytest.fixture
-    def make_adapter(self, tmp_path, fake_clock):
-        self.path = tmp_path / "store.db"
+    def make_adapter(self, tmp_path, fake_clock, monkeypatch):
+        self.path, self.monkeypatch = tmp_path / "store.db", monkeypatch
         return lambda: SQLiteAdapter(self.path, clock=fake_clock)
 
     async def remains(self, key):
-        return _count_rows(self.path, key)
+        return count_rows(self.path, key)
+
+    async def lose_message(self, key, seq):
+        identity = f"namespace = '{key.scope.namespace}' AND session_id = '{key.session_id}'"
+        run_sql(self.path, f"DELETE FROM turnkeep_messages WHERE {identity} AND seq = {seq}")
+
+    async def fingerprint(self):
+        return {file.name: file.read_bytes() for file in self.path.parent.iterdir()}
+
+    async def make_schema_older(self):
+        self.monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ANOTHER))
+
+    async def make_schema_newer(self):
+        run_sql(self.path, "INSERT INTO turnkeep_schema VALUES (7, '0007_later', 'x')")
+
+    async def make_schema_foreign(self):
+        run_sql(self.path, "CREATE TABLE turnkeep_messages (id)", "INSERT INTO turnkeep_messages VALUES (1)")
 
 
 class TestConnection(LifecycleSuite, AtomicTurnSuite, CompareAndSwapSuite, ConcurrencySuite, DeleteSuite, ListSuite):
@@ -69,4 +71,4 @@ class TestConnection(LifecycleSuite, AtomicTurnSuite, CompareAndSwapSuite, Concu
             connection.close()
 
     async def remains(self, key):
-        return _count_rows(self.path, key)
+        return count_rows(self.path, key)

@@ -12,8 +12,8 @@ import pytest
 from turnkeep.errors import CommitOutcomeUnknown, StorageUnavailable, TurnkeepError
 from turnkeep.memory import MemoryAdapter
 from turnkeep_testkit.faults import NetworkFaultSuite
+from turnkeep_testkit.parameters import parameters_of
 
-from .parameters import parameters_of
 from .wire import WireAdapter, send, serving
 
 

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from turnkeep.contract import Check, HealthReport, StorageAdapter
 from turnkeep.errors import CommitOutcomeUnknown, StorageUnavailable, TurnkeepError
 from turnkeep.memory import MemoryAdapter
-from turnkeep_testkit.faults import address_of
+from turnkeep_testkit.addresses import address_of
 
 _SIZE = struct.Struct("!I")
 _MOMENT = 0.2

@@ -137,6 +137,7 @@ class Agent:
         if self._plugins.payload_filter is not self._persistence._gateway.plugins.payload_filter:
             raise ConfigurationError("a payload filter belongs to the store: give it to turnkeep.connect(plugins=…)")
         self._own_persistence(not isinstance(persistence, Persistence))
+        self._gateway = self._persistence._gateway.heard_by(self._plugins)
         self._user_id = self._persistence._owner_of(user_id)
         self._window = window
         self._auto_save = auto_save
@@ -298,7 +299,7 @@ class Agent:
         manager = SessionManager(
             self._persistence, session_id=session_id, user_id=owner, auto_save=auto_save, window=self._window
         )
-        manager._told(self._plugins, self._schema, self._routes)
+        manager._told(self._gateway, self._schema, self._routes)
         return manager
 
     def _manager_for(self, session_id: str | None, user_id: str | None) -> SessionManager:
@@ -332,7 +333,7 @@ class Agent:
                 try:
                     return await self._take(manager, turn, run, request)
                 except AlreadyCommitted:
-                    continue  # by another process that was given the same commit id: its reply is the reply
+                    return await self._committed_elsewhere(manager, request, commit_id)
                 except _Lost as lost:
                     lost.conflict.reply = run.reply
                     spoken = request.emit is not None and run.spoken
@@ -340,6 +341,17 @@ class Agent:
                         raise lost.conflict from None
                 await back_off(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _committed_elsewhere(self, manager: SessionManager, request: _Request, commit_id: str) -> Reply:
+        """The reply of another process that was given the same commit id and was faster."""
+        turn = await self._begin(manager, request, commit_id)
+        if turn.replayed:
+            return await self._replayed(manager, turn, request)
+        session_id = turn.draft.key.session_id
+        raise SessionConflict(
+            f"session {session_id!r:.200} was deleted while a turn on it was under way; nothing was kept",
+            session_id=session_id,
+        )
 
     async def _begin(self, manager: SessionManager, request: _Request, commit_id: str) -> OpenTurn:
         """An open turn on what is staged already, on what the store has, or on a new session."""
@@ -401,9 +413,9 @@ class Agent:
         view = SessionView.of(manager.current, namespace)
         notices: Notices = []
         if plugins.listens("on_route_entered"):
-            notices += [partial(plugins.on_route_entered, route, view) for route in run.progress.moves.entered]
+            notices += [partial(plugins.on_route_entered, route, view) for route in run.progress.entered]
         if plugins.listens("on_route_completed"):
-            notices += [partial(plugins.on_route_completed, route, view) for route in run.progress.moves.completed]
+            notices += [partial(plugins.on_route_completed, route, view) for route in run.progress.completed]
         if plugins.listens("after_respond"):
             notices.append(partial(plugins.after_respond, reply, copy.deepcopy(turn.context), view))
         await tell(notices)

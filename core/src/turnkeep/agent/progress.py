@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,6 @@ from turnkeep._callbacks import call_by_name
 from turnkeep.agent.reply import ExecutedStep
 from turnkeep.agent.schema import missing
 from turnkeep.hooks import SessionView
-from turnkeep.models import RouteRef
 from turnkeep.providers.base import RouteInfo, StepInfo
 from turnkeep.routing import enter_route, enter_step, has_completed, leave_route, leave_step
 from turnkeep.turn import merge
@@ -21,18 +20,10 @@ if TYPE_CHECKING:
 
     from turnkeep._dispatch import Offload
     from turnkeep.agent.routes import Route, Routes, Step
+    from turnkeep.models import RouteRef
     from turnkeep.turn import Draft, OpenTurn
 
 _log = logging.getLogger("turnkeep.agent")
-
-
-@dataclass(slots=True)
-class Moves:
-    """What a turn has brought about on the routes."""
-
-    executed: list[ExecutedStep] = field(default_factory=list[ExecutedStep])
-    entered: list[RouteRef] = field(default_factory=list[RouteRef])
-    completed: list[RouteRef] = field(default_factory=list[RouteRef])
 
 
 class Progress:
@@ -43,6 +34,11 @@ class Progress:
         turn: the open turn; its context and draft are what callbacks see and change.
         set_data: stages data once schema and listeners agreed.
         offload: runs plain callbacks elsewhere than on the loop.
+
+    Attributes:
+        executed: the steps that the turn has finished, in order.
+        entered: the routes it has entered.
+        completed: the routes it has completed.
     """
 
     def __init__(
@@ -54,16 +50,15 @@ class Progress:
     ) -> None:
         self._routes = routes
         self._turn = turn
+        self._draft: Draft = turn.draft
         self._set_data = set_data
         self._offload = offload
-        self.moves: Moves = Moves()
+        self.executed: list[ExecutedStep] = []
+        self.entered: list[RouteRef] = []
+        self.completed: list[RouteRef] = []
         self.after_the_word = False  # the assistant has spoken: what is arrived at now it has not spoken for
         self._lost = False  # a stored pointer to a step was of no use
         self._chained = False  # on a route that on_complete led to, after the assistant has spoken
-
-    @property
-    def _draft(self) -> Draft:
-        return self._turn.draft
 
     @property
     def route(self) -> Route | None:
@@ -152,7 +147,7 @@ class Progress:
         state = enter_route(self._draft.state, route.id, route.title, _now())
         self._draft.stage(state)
         assert state.current_route is not None
-        self.moves.entered.append(state.current_route)
+        self.entered.append(state.current_route)
 
     async def advance(self, *, spoken_for: Step | None) -> None:
         """Passes every step that is done, then stops at the next one, or completes the route.
@@ -170,7 +165,7 @@ class Progress:
     async def _walk(self, route: Route, spoken_for: Step | None) -> bool:
         """Goes to the next step that is not done; False where there is none."""
         at = self.step
-        entered_now = any(entered.id == route.id for entered in self.moves.entered)
+        entered_now = any(entered.id == route.id for entered in self.entered)
         walked = at is not None or entered_now
         if walked:
             for step in route.steps[route.steps.index(at) if at is not None else 0 :]:
@@ -201,7 +196,7 @@ class Progress:
         return not missing(step.collect, self._draft.state.data)
 
     async def _finish(self, route: Route, step: Step) -> None:
-        self.moves.executed.append(ExecutedStep(route.id, step.id))
+        self.executed.append(ExecutedStep(route.id, step.id))
         if step.finalize is not None:
             result = await self._call(step.finalize)
             if isinstance(result, dict):
@@ -224,7 +219,7 @@ class Progress:
         current = self._draft.state.current_route
         assert current is not None
         self._draft.stage(leave_route(self._draft.state, _now(), completed=True))
-        self.moves.completed.append(current)
+        self.completed.append(current)
         following = route.on_complete
         if callable(following):
             following = await self._call(following)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from turnkeep import codec
@@ -53,16 +54,9 @@ class Reply:
 
     def document(self) -> str:
         """What is stored with the last message of the turn, to rebuild the reply from."""
-        return codec.encode_json(
-            {
-                "v": 1,
-                "complete": self.is_route_complete,
-                "steps": [[step.route, step.id] for step in self.executed_steps],
-                "stopped": self.stopped_reason,
-                # By itself, because its keys are the provider's.
-                "usage": codec.encode(dict(self.usage), what="usage") if self.usage else "{}",
-            }
-        )
+        # By itself, because its keys are the provider's.
+        usage = codec.encode(dict(self.usage), what="usage") if self.usage else "{}"
+        return _write(self.is_route_complete, self.executed_steps, self.stopped_reason, usage)
 
     @classmethod
     def rebuilt(cls, session_id: str, commit_id: str, messages: Sequence[Message]) -> Reply:
@@ -90,6 +84,19 @@ class Reply:
             )
         except (KeyError, TypeError) as error:
             raise CorruptRecord(f"the reply of commit {commit_id!r:.80} cannot be read") from error
+
+
+@lru_cache(64)  # most turns finish nothing and report nothing: their documents are all the same
+def _write(complete: bool, steps: tuple[ExecutedStep, ...], stopped: StoppedReason, usage: str) -> str:
+    return codec.encode_json(
+        {
+            "v": 1,
+            "complete": complete,
+            "steps": [[step.route, step.id] for step in steps],
+            "stopped": stopped,
+            "usage": usage,
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)

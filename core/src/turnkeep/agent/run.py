@@ -7,7 +7,7 @@ import copy
 import logging
 from collections.abc import AsyncGenerator
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turnkeep import codec
 from turnkeep._callbacks import run
@@ -58,6 +58,7 @@ class Run:
         self._gateway = gateway
         self._plugins = plugins = gateway.plugins
         self._turn = turn
+        self._draft: Draft = turn.draft
         self._emit = emit
         self._usage: dict[str, int] = {}
         self._tool_calls: list[ToolCall] = []
@@ -68,10 +69,6 @@ class Run:
         self.reply: Reply | None = None
         self.called: list[Tool] = []
         self.progress: Progress = Progress(agent._routes, turn, self._set_data, plugins.offload)
-
-    @property
-    def _draft(self) -> Draft:
-        return self._turn.draft
 
     @property
     def repeatable(self) -> bool:
@@ -89,13 +86,14 @@ class Run:
         progress.after_the_word = True
         progress.speak()
         await progress.advance(spoken_for=self._answered)
-        self._draft.stage(self._draft.state.replace(agent_name=self._agent.name))
+        if self._draft.state.agent_name != self._agent.name:
+            self._draft.stage(self._draft.state.replace(agent_name=self._agent.name))
         self.reply = Reply(
             message=answer.text,
             session_id=self._draft.state.id,
-            is_route_complete=bool(progress.moves.completed),
+            is_route_complete=bool(progress.completed),
             tool_calls=tuple(self._tool_calls),
-            executed_steps=tuple(progress.moves.executed),
+            executed_steps=tuple(progress.executed),
             stopped_reason=self._stopped_reason(answer),
             usage=self._usage,
             commit_id=self._draft.commit_id,
@@ -133,7 +131,7 @@ class Run:
             return "tool_limit"
         if self._refused:
             return "validation_error"
-        return "route_complete" if self.progress.moves.completed else "needs_input"
+        return "route_complete" if self.progress.completed else "needs_input"
 
     # -- the provider ----------------------------------------------------------------------------------------------
 
@@ -182,7 +180,7 @@ class Run:
         info = next((info for info in infos if route is not None and info.id == route.id), None)
         wanted = [info] if info is not None else infos
         schema, data, answered = self._agent._schema, state.data, self._answered
-        done = self.progress.moves.completed
+        done = self.progress.completed
         completed = self._agent._routes.get(done[-1].id) if done else None
         return ProviderRequest(
             instructions=self._agent.instructions,
@@ -308,6 +306,9 @@ def copied(context: dict[str, Any]) -> dict[str, Any]:
 _IMMUTABLE = {str, int, float, bool, type(None)}
 
 
+_ONLY_TEXT: Final[tuple[object, ...]] = (None, {}, (), {})
+
+
 def checked(reply: object, provider: str) -> ProviderReply:
     """The reply itself, if it is made of what a reply is made of; what a model's SDK likes to leave out is filled in.
 
@@ -316,6 +317,8 @@ def checked(reply: object, provider: str) -> ProviderReply:
     """
     if not isinstance(reply, ProviderReply):
         raise ProviderError(f"provider {provider} returned {type(reply).__name__}, where a ProviderReply was expected")
+    if type(reply.text) is str and (reply.route, reply.data, reply.tool_calls, reply.usage) == _ONLY_TEXT:
+        return reply
     try:
         return ProviderReply(
             text=_as(str, reply.text or ""),

@@ -75,8 +75,8 @@ MEANINGS: Final[Mapping[int, _Meaning]] = {
 _OUT_OF_BOUNDS = "Could not decode to UTF-8"
 
 
-def translate(error: BaseException, operation: str) -> BaseException:
-    """``error`` as one of ours, with itself as the cause; unchanged if it is not SQLite's."""
+def translate(error: BaseException, operation: str, where: str = "") -> BaseException:
+    """``error`` as one of ours, with itself as the cause; unchanged if it is not SQLite's. ``where`` names the file."""
     if isinstance(error, (OverflowError, MemoryError)):
         return _caused(ValueTooLarge("a value is too large for SQLite", adapter=NAME, operation=operation), error)
     if not isinstance(error, sqlite3.Error):
@@ -91,7 +91,8 @@ def translate(error: BaseException, operation: str) -> BaseException:
     meaning = MEANINGS.get(code & 0xFF, _OURS)
     if str(error).startswith("no such table"):
         meaning = _MISSING
-    ours = meaning.error(f"{meaning.says} ({error})", adapter=NAME, operation=operation, retryable=meaning.retryable)
+    said = f"{where}: {meaning.says} ({error})" if where else f"{meaning.says} ({error})"
+    ours = meaning.error(said, adapter=NAME, operation=operation, retryable=meaning.retryable)
     return _caused(ours, error)
 
 
@@ -101,9 +102,10 @@ def commit_failed(error: BaseException, operation: str, commit_id: str | None) -
     After a failed sync the commit may lie in the log unseen, and come back with a power cut.
     """
     is_io = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
-    if is_io and commit_id is not None:
-        said = f"the file system failed while a commit was made durable ({error}); repeat it with the same commit id"
-        return _caused(CommitOutcomeUnknown(said, commit_id=commit_id, adapter=NAME, operation=operation), error)
+    if is_io:
+        again = "repeat it" if commit_id is None else "repeat it with the same commit id"
+        said = f"the file system failed while a {operation} was made durable ({error}); {again}"
+        return _caused(CommitOutcomeUnknown(said, commit_id=commit_id or "", adapter=NAME, operation=operation), error)
     return translate(error, operation)
 
 

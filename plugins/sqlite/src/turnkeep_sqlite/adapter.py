@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 from turnkeep.contract import Capability, HealthReport, Level, StorageAdapter, Support
 from turnkeep.errors import ConfigurationError, InvalidArgument, StorageUnavailable
 from turnkeep.urls import duration, parse_count, parse_flag, parse_seconds, parse_text
-from turnkeep_sqlite._errors import NAME
+from turnkeep_sqlite._errors import NAME, translate
 from turnkeep_sqlite.connections import DatabaseFile, HandedIn, Settings, check_version
 from turnkeep_sqlite.health import examine
 from turnkeep_sqlite.jobs import run_in_thread
@@ -174,7 +174,7 @@ class SQLiteAdapter(StorageAdapter):
                 )
             self._forget()
         writer = Writer(self._source)
-        await writer.start(lambda: self._connect(create=auto_create))
+        await writer.start(lambda: self._start(create=auto_create))
         if self._writer is not None:  # somebody else opened it meanwhile
             writer.stop()
             await run_in_thread(writer.join, "close")
@@ -288,6 +288,13 @@ class SQLiteAdapter(StorageAdapter):
         """In a child process: lets go of what belongs to the parent, without closing it."""
         _inherited.append((self._writer, self._readers))
         self._writer = self._readers = None
+
+    def _start(self, *, create: bool) -> sqlite3.Connection:
+        """As ``_connect``; an error names the file, which who opens it may not know."""
+        try:
+            return self._connect(create=create)
+        except sqlite3.Error as error:
+            raise translate(error, "open", self._source.where) from error
 
     def _connect(self, *, create: bool) -> sqlite3.Connection:
         """In the writer's thread: a connection to tables of the right version."""

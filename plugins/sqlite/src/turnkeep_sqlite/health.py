@@ -134,5 +134,7 @@ def _file_system(path: Path) -> str:
 
 
 def _failed(name: str, error: Exception) -> Check:
-    said, _, fix = str(translate(error, "check")).partition("; ")
-    return Check(name, ok=False, detail=said, fix=fix)
+    found = translate(error, "check")
+    driver = f" ({found.__cause__})" if found.__cause__ is not None else ""
+    said, _, fix = str(found).removesuffix(driver).partition("; ")
+    return Check(name, ok=False, detail=said + driver, fix=fix)

@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 GROUP_SIZE: Final = 64
-"""How many jobs share a transaction at most."""
-
-TOLD_TOGETHER: Final = 8
-"""Of how many jobs that share none the outcome is told at once: a wake-up of the loop costs as much as a short read."""
+"""How many jobs share a transaction at most. Of those that need none, so many are told together: a wake-up of the loop
+costs as much as a short read, and while its tasks run they and this thread take Python's lock from each other."""
 
 GROUP_SECONDS: Final = 0.05
 """No job joins a transaction that is older: those in it are waiting, and so are other processes."""
@@ -123,7 +121,7 @@ class Writer:
         """Does what waits; False at the end. A call of its own, so that nothing of it is kept while waiting."""
         self._receive()
         while self._alone:
-            self._settle(connection, _pop(self._alone, TOLD_TOGETHER), _run_each)
+            self._settle(connection, _pop(self._alone, GROUP_SIZE), _run_each)
         while self._waiting and self._queue.empty():
             self.is_committing = True
             self._settle(connection, _pop(self._waiting, GROUP_SIZE), self._commit)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from turnkeep_testkit.faults.addresses import address_of, redirected
+from turnkeep_testkit.addresses import address_of, redirected
 from turnkeep_testkit.faults.proxy import FaultProxy
 from turnkeep_testkit.suites.base import Suite
 

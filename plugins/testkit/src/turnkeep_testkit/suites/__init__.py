@@ -18,6 +18,7 @@ from turnkeep_testkit.suites.isolation import IsolationSuite
 from turnkeep_testkit.suites.lifecycle import LifecycleSuite
 from turnkeep_testkit.suites.lists import ListSuite
 from turnkeep_testkit.suites.order import OrderSuite
+from turnkeep_testkit.suites.schema import SchemaSuite
 from turnkeep_testkit.suites.stateful import StatefulSuite
 from turnkeep_testkit.suites.swap import CompareAndSwapSuite
 
@@ -39,6 +40,7 @@ __all__ = [
     "ListSuite",
     "OrderSuite",
     "ReadYourWritesSuite",
+    "SchemaSuite",
     "StatefulSuite",
     "Suite",
     "starts_closed",
@@ -47,6 +49,7 @@ __all__ = [
 
 class AdapterSuite(
     LifecycleSuite,
+    SchemaSuite,
     AtomicTurnSuite,
     CompareAndSwapSuite,
     IdempotencySuite,

@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from turnkeep.contract import Expect, HeadChange, LoadQuery, StoredSession, Token
+from turnkeep.contract import Capability, Expect, HeadChange, LoadQuery, StoredSession, Token
 from turnkeep.errors import SessionConflict
 from turnkeep_testkit.making import SOME_DAY, document, new_commit, new_message, read_document
-from turnkeep_testkit.suites.base import Suite, seqs, texts
+from turnkeep_testkit.suites.base import Suite, proves, seqs, texts
 
 
+@proves(Capability.ATOMIC_TURN)
 class AtomicTurnSuite(Suite):
     """Everything of a commit becomes visible together."""
 

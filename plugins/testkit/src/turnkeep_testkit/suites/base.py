@@ -23,6 +23,7 @@ from turnkeep.contract import (
     StorageAdapter,
 )
 from turnkeep_testkit.bridge import Synchronous
+from turnkeep_testkit.excuses import require_reasons
 from turnkeep_testkit.figures import FIGURES, Figure
 from turnkeep_testkit.making import new_commit, new_key, new_namespace
 from turnkeep_testkit.sizes import SIZES
@@ -66,6 +67,16 @@ def starts_closed(test: F) -> F:
     return test
 
 
+def proves(*capabilities: Capability) -> Callable[[F], F]:
+    """Marks a test, or each test of a suite, as one that looks at these capabilities; the report counts it there."""
+
+    def mark(test: F) -> F:
+        test.proves = capabilities  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue] - our mark
+        return test
+
+    return mark
+
+
 class Suite(Synchronous):
     """Base of all suites. A subclass that pytest collects overrides ``make_adapter``, and what else fits.
 
@@ -80,9 +91,15 @@ class Suite(Synchronous):
     scope: Scope
     clock: FakeClock | None
     campaign: bool
+    seen: StorageAdapter | None = None
+    """The adapter that was made last, open or not; for the report."""
     figures: list[Figure]
     _make: MakeAdapter
     _stack: AsyncExitStack
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        require_reasons(cls)
 
     @pytest.fixture
     def make_adapter(self) -> MakeAdapter:
@@ -131,25 +148,34 @@ class Suite(Synchronous):
 
     async def another(self) -> StorageAdapter:
         """Another open adapter over the same store: another process, or after a restart."""
-        return await self.opened(self._make())
+        return await self.opened(self.make())
 
     async def opened(self, made: StorageAdapter | AbstractAsyncContextManager[StorageAdapter]) -> StorageAdapter:
         """The adapter, open until the test ends."""
         if not isinstance(made, StorageAdapter):
-            return await self._stack.enter_async_context(made)
+            self.seen = await self._stack.enter_async_context(made)
+            return self.seen
+        self.seen = made
         self._stack.push_async_callback(made.aclose)
         await made.open()
         return made
 
     async def unopened(self) -> StorageAdapter:
         """An adapter over the same store that is not open."""
-        made = self._make()
+        made = self.make()
         if isinstance(made, StorageAdapter):
             self._stack.push_async_callback(made.aclose)
             return made
-        adapter = await self._stack.enter_async_context(made)
+        self.seen = adapter = await self._stack.enter_async_context(made)
         await adapter.aclose()
         return adapter
+
+    def make(self) -> StorageAdapter | AbstractAsyncContextManager[StorageAdapter]:
+        """What the author's function makes, as it is."""
+        made = self._make()
+        if isinstance(made, StorageAdapter):
+            self.seen = made
+        return made
 
     # Time
 

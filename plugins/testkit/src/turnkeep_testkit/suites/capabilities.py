@@ -8,7 +8,7 @@ import pytest
 
 from turnkeep.contract import Capability, HeadChange, Level, SearchQuery, StatsQuery, Support
 from turnkeep.errors import NotSupported
-from turnkeep_testkit.suites.base import Suite
+from turnkeep_testkit.suites.base import Suite, proves
 
 
 class CapabilitySuite(Suite):
@@ -32,6 +32,7 @@ class CapabilitySuite(Suite):
         assert set(self.adapter.capabilities) <= set(Capability)
         assert all(isinstance(support, Support) for support in self.adapter.capabilities.values())
 
+    @proves(Capability.STATS)
     async def test_capability_stats(self) -> None:
         """STATS FULL: counts over the scope's sessions; NONE: `NotSupported` with capability and reason.
 
@@ -66,6 +67,7 @@ class CapabilitySuite(Suite):
         grown = await self.adapter.stats(StatsQuery(self.scope))
         assert grown.bytes >= stats.bytes + 10_000
 
+    @proves(Capability.STATS)
     async def test_capability_stats_leave_out_what_is_gone(self) -> None:
         """Expired and deleted sessions, and messages that left by age, are not counted.
 
@@ -83,6 +85,7 @@ class CapabilitySuite(Suite):
         stats = await self.adapter.stats(StatsQuery(self.scope))
         assert (stats.sessions, stats.messages) == (1, 1)
 
+    @proves(Capability.SEARCH)
     async def test_capability_search(self) -> None:
         """SEARCH FULL or PARTIAL: finds a word in the scope's messages; NONE: `NotSupported` that says why.
 
@@ -107,6 +110,7 @@ class CapabilitySuite(Suite):
         await self.adapter.delete(key)
         assert (await self.adapter.search_messages(query)).items == ()
 
+    @proves(Capability.LARGE_VALUES)
     async def test_capability_large_values(self) -> None:
         """LARGE_VALUES FULL: a message of 4 MiB and data of 1 MiB come back as they went in.
 

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnkeep.contract import UNCHANGED, HeadChange, NewMessage
+from turnkeep.errors import CorruptRecord
 from turnkeep_testkit import hostile
 from turnkeep_testkit.hostile import Hostile, Place
 from turnkeep_testkit.making import document, new_commit, new_message, read_document
 from turnkeep_testkit.suites.base import Suite
 
 if TYPE_CHECKING:
-    from turnkeep.contract import Commit
+    from turnkeep.contract import Commit, SessionKey
 
 MOMENTS = {
     "year 1": datetime(1, 1, 1, tzinfo=UTC),
@@ -32,6 +33,23 @@ MOMENTS = {
 
 class ExactnessSuite(Suite):
     """Every text and every instant comes back as it was; ids find what they named."""
+
+    async def lose_message(self, key: SessionKey, seq: int) -> None:
+        """Override it to remove one message of a session from the raw store, as damage would, leaving the rest."""
+        pytest.skip("override lose_message() to show that a damaged history is told")
+
+    @pytest.mark.parametrize("seq", [1, 2, 3])
+    async def test_g14_a_lost_message_is_told(self, seq: int) -> None:
+        """A history that lacks a message which the head counts is `CorruptRecord`, never a shorter history.
+
+        On failure: compare what was read with floor and last seq of the head; do not skip a row that cannot be read.
+        """
+        key, _ = await self.create("one", "two", "three")
+        await self.lose_message(key, seq)
+        with pytest.raises(CorruptRecord):
+            await self.load(key)
+        with pytest.raises(CorruptRecord):
+            await self.page(key)
 
     @pytest.mark.parametrize("case", hostile.adapter_ids(), ids=str)
     async def test_g14_hostile_ids(self, case: Hostile) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 from turnkeep.contract import Capability, HeadChange
 from turnkeep_testkit.making import new_commit
-from turnkeep_testkit.suites.base import Suite, texts
+from turnkeep_testkit.suites.base import Suite, proves, texts
 
 
 class ReadYourWritesSuite(Suite):
@@ -70,6 +70,7 @@ class ReadYourWritesSuite(Suite):
             done.set()
             await asyncio.gather(*readers)
 
+    @proves(Capability.IMMEDIATE_LISTS)
     async def test_g6_lists_show_a_commit_at_once(self) -> None:
         """Where IMMEDIATE_LISTS is FULL, a list shows each acknowledged commit.
 

@@ -11,7 +11,7 @@ from turnkeep.contract import PAST_COMMITS, Capability, Commit, Committed, Expec
 from turnkeep.errors import CommitIdReused, SessionConflict, SessionExists
 from turnkeep.ids import new_id
 from turnkeep_testkit.making import new_commit, new_message, new_messages
-from turnkeep_testkit.suites.base import Suite, texts
+from turnkeep_testkit.suites.base import Suite, proves, texts
 
 
 class IdempotencySuite(Suite):
@@ -139,6 +139,7 @@ class IdempotencySuite(Suite):
         applied = await self.adapter.commit(late)
         assert (applied.replayed, applied.first_seq) == (False, 2)
 
+    @proves(Capability.IDEMPOTENT_FOREVER)
     async def test_g3_at_least_32_commits_are_recognised(self) -> None:
         """The oldest of the last 32 commits is still recognised.
 
@@ -170,6 +171,7 @@ class IdempotencySuite(Suite):
                 _expect_replay(await self.adapter.commit(oldest), done)
         assert await self.load(key) == before
 
+    @proves(Capability.IDEMPOTENT_FOREVER)
     async def test_g3_forever_means_for_ever(self) -> None:
         """Where IDEMPOTENT_FOREVER is FULL, an append is recognised after more than 32 commits.
 

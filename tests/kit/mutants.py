@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from turnkeep.contract import (
     ANYONE,
@@ -44,6 +46,9 @@ def caught_by(test: str) -> Callable[[type[MemoryAdapter]], type[MemoryAdapter]]
 
 class Mutant(MemoryAdapter):
     """Short cuts to the record behind a key."""
+
+    correct: ClassVar[type[MemoryAdapter]] = MemoryAdapter
+    """The adapter that the defect is one of."""
 
     def record(self, key):
         return self._records.get((key.scope.namespace, key.session_id))
@@ -468,6 +473,19 @@ class DeleteLeavesMessages(Mutant):
         return result
 
 
+@caught_by("test_g12_an_expired_id_can_be_created_again")
+class MessageKeysLackTheIncarnation(Mutant):
+    async def commit(self, commit):
+        record = self.record(commit.key)
+        old = {message.seq: message for message in record.messages} if record else {}
+        result = await super().commit(commit)
+        if result.created and not result.replayed and old:
+            record = self.record(commit.key)
+            # The key is (session, seq): the row of the former life is there already.
+            record.messages = [old.get(message.seq, message) for message in record.messages]
+        return result
+
+
 @caught_by("test_g11_a_late_commit_cannot_resurrect")
 class LateCommitResurrects(Mutant):
     async def delete(self, key, *, expect=None):
@@ -758,6 +776,57 @@ class RewritesDocuments(Mutant):
         return await super().commit(replace(commit, data=data))
 
 
+def _with_json(change):
+    """Changes the texts that a database would not hold as text, and that are handed over as JSON therefore."""
+
+    def changed(message):
+        if message.encoding != "json":
+            return message
+        return message._replace(content=json.dumps(change(json.loads(message.content))))
+
+    return _with_messages(changed)
+
+
+@caught_by("test_g14_hostile_texts[nul in text]")
+class CutsAtNul(_with_json(lambda text: text.partition("\0")[0])):
+    pass
+
+
+@caught_by("test_g14_hostile_texts[high surrogate]")
+class ReplacesLoneSurrogates(_with_json(lambda text: text.encode("utf-8", "replace").decode())):
+    pass
+
+
+def _with_documents(change):
+    class ChangesDocuments(Mutant):
+        async def commit(self, commit):
+            return await super().commit(replace(commit, data=commit.data and change(commit.data)))
+
+    return ChangesDocuments
+
+
+@caught_by("test_g14_hostile_texts[2**63]")
+class BigIntegersAreFloats(
+    _with_documents(
+        lambda text: (
+            re.sub(r"(?<![\w.])\d{16,}(?![\w.])", lambda number: repr(float(number[0])), text) if "{" in text else text
+        )
+    )
+):
+    pass
+
+
+def _no_operators(text):
+    if re.search(r'"\$\w*":', text.replace('"$tk":', "")):
+        raise InvalidArgument("keys that begin with $ are operators here")
+    return text
+
+
+@caught_by("test_g14_hostile_texts[key '$where']")
+class RefusesOperatorKeys(_with_documents(_no_operators)):
+    pass
+
+
 @caught_by("test_answers_have_the_types_of_the_contract")
 class SharesItsLists(Mutant):
     async def load(self, key, query):
@@ -823,6 +892,28 @@ class ReadsTheReplyOfAnother(Mutant):
         replies.append(await super().load(key, query))
         await asyncio.sleep(0)
         return replies.pop(0)
+
+
+@caught_by("test_g10_a_cancelled_read_lets_go")
+class CancellationLeaksAConnection(Mutant):
+    async def load(self, key, query):
+        pool = self.__dict__.setdefault("_pool", asyncio.Semaphore(1))
+        await pool.acquire()
+        await asyncio.sleep(0)
+        stored = await super().load(key, query)
+        pool.release()
+        return stored
+
+
+@caught_by("test_g10_a_deadline_is_a_cancellation")
+class IgnoresTheDeadline(Mutant):
+    async def commit(self, commit):
+        if commit.messages and not self.__dict__.get("_hung"):
+            self._hung = True
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+            await asyncio.sleep(3600)
+        return await super().commit(commit)
 
 
 @caught_by("test_g1_a_turn_lands_whole")

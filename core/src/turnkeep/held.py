@@ -1,0 +1,211 @@
+"""A session held in Python, for adapters whose atomic step can read a whole session, change it and write it back.
+
+``MemoryAdapter`` holds its sessions for good; an adapter over files holds one for the length of a call. What is decided
+here is what every adapter decides: which commit takes effect, what it makes of the session, what a read shows of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from turnkeep.contract import PAST_COMMITS, WIDEN_LIMIT, MessagePage, SessionPage, Stats, StoredSession
+from turnkeep.cursors import make_cursor, read_cursor
+from turnkeep.ids import new_id
+from turnkeep.judge import committed, find_visible, is_live, judge, next_head, number_messages, past_commit
+from turnkeep.retention import Marks, add_mark, floor_at, to_microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from turnkeep.contract import (
+        Commit,
+        Committed,
+        Head,
+        LoadQuery,
+        MessageQuery,
+        SessionKey,
+        SessionQuery,
+        StatsQuery,
+        StoredMessage,
+    )
+    from turnkeep.judge import PastCommit
+
+
+@dataclass(slots=True)
+class HeldSession:
+    """A session with all that is remembered of it. It changes in place.
+
+    Attributes:
+        head: as the last commit left it, the floor moved by what ``pass_time`` applied.
+        data: the collected data's document.
+        state: the state's document.
+        messages: those above the floor, in order.
+        marks: when which messages leave.
+        past: what is remembered of the last commits, oldest first, by commit id.
+    """
+
+    head: Head
+    data: str = "{}"
+    state: str = "{}"
+    messages: list[StoredMessage] = field(default_factory=list["StoredMessage"])
+    marks: Marks = ()
+    past: dict[str, PastCommit] = field(default_factory=dict[str, "PastCommit"])
+
+    def pass_time(self, now: datetime) -> int:
+        """Lets the messages leave whose time has come; says how many."""
+        before, floor = len(self.messages), floor_at(self.head.floor, self.marks, now)
+        if floor > self.head.floor:
+            self.head = replace(self.head, floor=floor)
+            self.messages = [message for message in self.messages if message.seq > floor]
+        return before - len(self.messages)
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether a part of it, or all, has passed and is still held."""
+        return not is_live(self.head, now) or floor_at(self.head.floor, self.marks, now) > self.head.floor
+
+    def visible_to(self, key: SessionKey, now: datetime) -> bool:
+        """Whether it is there for this key: not expired, and within the scope."""
+        return find_visible(self.head, key, now) is not None
+
+    def load(self, query: LoadQuery) -> StoredSession:
+        """What ``StorageAdapter.load`` gives of it."""
+        past = self.past.get(query.commit_id) if query.commit_id is not None else None
+        replay = None
+        if past is not None:
+            replay = past.replay(
+                self.head, tuple(message for message in self.messages if message.commit_id == past.commit_id)
+            )
+        return StoredSession(self.head, self.data, self.state, _window(self.messages, query.window), replay)
+
+    def read(self, query: MessageQuery) -> MessagePage:
+        """What ``StorageAdapter.read_messages`` gives of it."""
+        if query.after is not None:
+            found = [message for message in self.messages if message.seq > query.after]
+            return MessagePage(tuple(found[: query.limit]), more=len(found) > query.limit)
+        found = [message for message in self.messages if query.before is None or message.seq < query.before]
+        return MessagePage(tuple(found[-query.limit :]), more=len(found) > query.limit)
+
+
+def commit_to(
+    session: HeldSession | None, commit: Commit, now: datetime, *, adapter: str
+) -> tuple[HeldSession, Committed]:
+    """Makes a commit take effect, and gives the session it belongs to, and its result.
+
+    The session is the one that was handed in, changed; or a new one, where there was none or it had expired: then the
+    result is ``created``. Where the result is ``replayed`` nothing changed, and there is nothing to write.
+
+    Args:
+        session: what the store has under the commit's id, whoever's and however old; time has passed for it.
+        commit: the commit.
+        now: the time.
+        adapter: the adapter's name, for errors.
+
+    Raises:
+        CommitIdReused, SessionExists, SessionNotFound, SessionConflict: it may not take effect; nothing changed.
+    """
+    before = session.head if session else None
+    past = session.past.get(commit.commit_id) if session else None
+    replayed = judge(commit, before, past, now, adapter=adapter)
+    if replayed is not None and session is not None:
+        return session, replayed
+    if not is_live(before, now):
+        session, before = None, None
+    after = next_head(commit, before, before.token.incarnation if before else new_id(), now)
+    result = committed(commit, before, after)
+    session = session or HeldSession(after)
+    _apply(commit, session, after, result, now)
+    return session, result
+
+
+def page_of(sessions: Iterable[HeldSession], query: SessionQuery, now: datetime) -> SessionPage:
+    """What ``StorageAdapter.find_sessions`` gives, of all sessions of the query's namespace, whosever and however old.
+
+    Raises:
+        InvalidArgument: the cursor is not one of this order.
+    """
+    by_activity = query.order == "activity"
+
+    def position(head: Head) -> tuple[int, str]:
+        moment = head.updated_at if by_activity else head.created_at
+        return (-to_microseconds(moment) if by_activity else to_microseconds(moment), head.session_id)
+
+    heads = [session.head for session in sessions if _matches(session.head, query, now)]
+    heads.sort(key=position)
+    if query.cursor is not None:
+        stamp, session_id = read_cursor(query.cursor, query.order, int, str)
+        heads = [head for head in heads if position(head) > (stamp, session_id)]
+    page = tuple(heads[: query.limit])
+    more = len(heads) > query.limit
+    return SessionPage(page, make_cursor(query.order, *position(page[-1])) if more else None)
+
+
+def count(sessions: Iterable[HeldSession], query: StatsQuery, now: datetime) -> Stats:
+    """What ``StorageAdapter.stats`` gives, of all sessions of the query's namespace, whosever and however old."""
+    sessions = [each for each in sessions if is_live(each.head, now) and query.scope.sees(each.head.user_id)]
+    return Stats(
+        sessions=len(sessions),
+        messages=sum(session.head.message_count for session in sessions),
+        bytes=sum(_size(session) for session in sessions),
+        by_status=_tally(session.head.status for session in sessions),
+        by_agent=_tally(session.head.agent_name for session in sessions),
+        by_route=_tally(session.head.current_route for session in sessions),
+        oldest=min((session.head.created_at for session in sessions), default=None),
+        newest=max((session.head.updated_at for session in sessions), default=None),
+    )
+
+
+def _apply(commit: Commit, session: HeldSession, after: Head, result: Committed, now: datetime) -> None:
+    session.head = after
+    if commit.drop_history:
+        session.messages = []
+    session.messages += number_messages(commit, result)
+    if commit.data is not None:
+        session.data = commit.data
+    if commit.state is not None:
+        session.state = commit.state
+    if commit.message_ttl is not None and commit.messages:
+        session.marks = add_mark(session.marks, after.floor, after.last_seq, now + commit.message_ttl)
+    session.past[commit.commit_id] = past_commit(commit, result)
+    if len(session.past) > PAST_COMMITS:
+        del session.past[next(iter(session.past))]
+
+
+def _window(messages: list[StoredMessage], window: int | None) -> tuple[StoredMessage, ...]:
+    if window is None or window >= len(messages):
+        return tuple(messages)
+    if window == 0:
+        return ()
+    start = len(messages) - window
+    wanted = messages[start].turn_seq
+    while start > 0 and messages[start - 1].seq >= wanted and len(messages) - start < window + WIDEN_LIMIT:
+        start -= 1
+    return tuple(messages[start:])
+
+
+def _matches(head: Head, query: SessionQuery, now: datetime) -> bool:
+    before = now - query.older_than if isinstance(query.older_than, timedelta) else query.older_than
+    return (
+        is_live(head, now)
+        and query.scope.sees(head.user_id)
+        and (query.status is None or head.status == query.status)
+        and (query.agent_name is None or head.agent_name == query.agent_name)
+        and (query.route is None or head.current_route == query.route)
+        and (before is None or head.updated_at < before)
+    )
+
+
+def _size(session: HeldSession) -> int:
+    texts = [session.data, session.state]
+    for message in session.messages:
+        texts += [part for part in (message.content, message.tool_calls, message.event, message.metadata) if part]
+    return sum(len(text.encode()) for text in texts)
+
+
+def _tally(values: Iterable[str | None]) -> dict[Any, int]:
+    counts: dict[Any, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts
