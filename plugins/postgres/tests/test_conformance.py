@@ -5,6 +5,8 @@ from types import MappingProxyType
 import pytest
 
 from turnkeep_postgres import PostgreSQLAdapter
+from turnkeep_postgres import schema as schema_module
+from turnkeep_postgres.statements import Migration
 from turnkeep_testkit import (
     AdapterSuite,
     AtomicTurnSuite,
@@ -40,7 +42,8 @@ class OnServer:
 
     @pytest.fixture
     def schema(self, request):
-        if getattr(request.function, "starts_closed", False):
+        test = request.function
+        if getattr(test, "starts_closed", False) or test.__name__.startswith("test_schema"):
             with fresh_schema(self.variable) as name:
                 yield name
         else:
@@ -49,10 +52,32 @@ class OnServer:
             run_sql(server_url(self.variable), f"DELETE FROM {name}.turnkeep_sessions")
 
     @pytest.fixture
-    def make_adapter(self, schema, fake_clock):
-        self.schema = schema
+    def make_adapter(self, schema, fake_clock, monkeypatch):
+        self.schema, self.monkeypatch = schema, monkeypatch
         url = server_url(self.variable)
         return lambda: PostgreSQLAdapter(url, schema=schema, clock=fake_clock, **self.options)
+
+    async def make_schema_older(self):
+        later = Migration(2, "0002_test", "A second step.", "ALTER TABLE turnkeep_messages ADD COLUMN x text;")
+        self.monkeypatch.setattr(schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS, later))
+
+    async def make_schema_newer(self):
+        self.sql("INSERT INTO {0}.turnkeep_schema VALUES (99, 'later', now())")
+
+    async def make_schema_foreign(self):
+        self.sql("CREATE TABLE {0}.turnkeep_messages (id text)")
+
+    async def fingerprint(self):
+        tables = self.sql(
+            "SELECT table_name, string_agg(column_name, ',' ORDER BY ordinal_position) "
+            "FROM information_schema.columns WHERE table_schema = '{0}' GROUP BY 1 ORDER BY 1"
+        )
+        return tables, [
+            self.sql(f"SELECT * FROM {{0}}.{name} ORDER BY 1, 2") for name, columns in tables if "," in columns
+        ]
+
+    def sql(self, statement):
+        return run_sql(server_url(self.variable), statement.format(self.schema))
 
     async def remains(self, key):
         return count_rows(server_url(self.variable), self.schema, key)

@@ -1,72 +1,24 @@
 """Processes that are killed, and processes that compete: nothing lost, nothing torn, nothing twice."""
 
 import asyncio
-import multiprocessing
-import os
 import random
-import subprocess
-import sys
 import time
-from collections import Counter
+from functools import partial
 
 import pytest
 
 from turnkeep.contract import Expect, LoadQuery, Scope
-from turnkeep.errors import SessionConflict, SessionExists, StorageError
+from turnkeep.errors import StorageError
 from turnkeep_postgres import PostgreSQLAdapter
 from turnkeep_testkit import new_commit, new_key
+from turnkeep_testkit.faults import ProcessFaultSuite
 
-from .kit import opened, run_sql, schema, server_url
+from .kit import opened, schema, server_url
 
 __all__ = ["schema"]
 
 SCOPE = Scope("crash")
 SESSIONS = 4
-WRITER = """
-import asyncio, os, random, signal, sys, time
-from turnkeep.contract import Expect, LoadQuery, Scope
-from turnkeep_postgres.adapter import PostgreSQLAdapter
-from turnkeep_testkit.making import new_commit, new_key
-
-def tell(line):  # one write is atomic: the ledger is whole up to the kill
-    os.write(1, f"{line}\\n".encode())
-
-async def talk(adapter, kill, number):
-    key = new_key(Scope("crash"), f"s{number}")
-    stored = await adapter.load(key, LoadQuery(0))
-    token, turn = stored.head.token if stored else Expect.NEW, 0
-    while True:
-        commit_id = f"{kill}-{number}-{turn}"
-        texts = (f"{commit_id} question", f"{commit_id} answer")
-        tell(f"try {number} {commit_id}")
-        commit = new_commit(key, *texts, expect=token, state=f'"{commit_id}"', commit_id=commit_id, digest="d")
-        token = (await adapter.commit(commit)).token
-        tell(f"ack {number} {commit_id} {token.version}")
-        turn += 1
-
-async def write(url, schema, kill, ready):
-    adapter = PostgreSQLAdapter(url, schema=schema, max_size=4)
-    await adapter.open()
-    os.write(ready, b"!")
-    await asyncio.gather(*(talk(adapter, kill, number) for number in range(4)))
-
-url, schema, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
-rng = random.Random(3)
-for kill in range(kills):  # each writer is a process of its own, forked from this one to save its start
-    began, ready = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            asyncio.run(write(url, schema, kill, ready))
-        finally:
-            os._exit(1)  # a commit of the writer before it may still be under way: then this one ends by a conflict
-    os.read(began, 1)
-    time.sleep(0.06 + rng.random() * 0.08)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    os.close(began)
-    os.close(ready)
-"""
 
 
 async def verify(adapter, tried, acknowledged):
@@ -96,74 +48,10 @@ async def verify(adapter, tried, acknowledged):
     return unheard
 
 
-def test_killed_clients_lose_and_tear_nothing(schema, request):
-    kills = 200 if request.config.getoption("turnkeep_campaign") else 15
-    command = [sys.executable, "-c", WRITER, server_url(), schema, str(kills)]
-    done = subprocess.run(command, capture_output=True, timeout=110, check=True)
-    tried, acknowledged = {}, {}
-    for kind, number, commit_id, *version in (line.split() for line in done.stdout.decode().splitlines()):
-        if kind == "try":
-            tried.setdefault(number, []).append(commit_id)
-        else:
-            acknowledged.setdefault(number, {})[commit_id] = int(version[0])
-
-    async def look():
-        async with opened(server_url(), schema=schema) as adapter:
-            return await verify(adapter, tried, acknowledged)
-
-    unheard = asyncio.run(look())
-    print(f"T1: {kills} kills, {sum(map(len, acknowledged.values()))} acknowledged, {unheard} unheard, 0 lost")
-    assert sum(map(len, acknowledged.values())) > kills / 3
-
-
-def _compete(url, schema, turns, results):
-    async def main():
-        adapter = PostgreSQLAdapter(url, schema=schema)
-        await adapter.open()
-        key = new_key(SCOPE, "contended")
-        conflicts, longest = 0, 0.0
-        for turn in range(turns):
-            commit_id = f"{os.getpid()}-{turn}"
-            began = time.monotonic()
-            while True:
-                try:
-                    stored = await adapter.load(key, LoadQuery(0))
-                    expect = stored.head.token if stored else Expect.NEW
-                    await adapter.commit(new_commit(key, "a", "b", "c", expect=expect, commit_id=commit_id))
-                    break
-                except (SessionConflict, SessionExists):
-                    conflicts += 1
-                    await asyncio.sleep(random.random() * 0.01)
-            longest = max(longest, time.monotonic() - began)
-        await adapter.aclose()
-        return conflicts, longest
-
-    try:
-        results.put(asyncio.run(main()))
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent looks at it
-        results.put(repr(error))
-
-
-def test_processes_on_one_session(schema, request):
-    """T10: 8 processes of 250 turns in the campaign."""
-    count, turns = (8, 250) if request.config.getoption("turnkeep_campaign") else (3, 15)
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    began = time.monotonic()
-    processes = [context.Process(target=_compete, args=(server_url(), schema, turns, results)) for _ in range(count)]
-    for process in processes:
-        process.start()
-    outcomes = [results.get(timeout=110) for _ in processes]
-    for process in processes:
-        process.join()
-    assert all(isinstance(outcome, tuple) for outcome in outcomes), outcomes
-    print(f"T10: {count * turns} turns in {time.monotonic() - began:.1f} s, {sum(o[0] for o in outcomes)} conflicts")
-    messages = run_sql(server_url(), f"SELECT seq, turn_seq, commit_id FROM {schema}.turnkeep_messages ORDER BY seq")
-    assert [seq for seq, _, _ in messages] == list(range(1, 3 * count * turns + 1))
-    assert set(Counter(commit_id for _, _, commit_id in messages).values()) == {3}
-    assert all(commit_id == messages[turn_seq - 1][2] for _, turn_seq, commit_id in messages)
-    head = run_sql(server_url(), f"SELECT version, last_seq FROM {schema}.turnkeep_sessions")
-    assert head == [(count * turns, 3 * count * turns)]
+class TestProcesses(ProcessFaultSuite):
+    @pytest.fixture
+    def adapter_factory(self, schema):
+        return partial(PostgreSQLAdapter, server_url(), schema=schema, max_size=4)
 
 
 async def test_a_killed_server_loses_no_acknowledged_turn(tmp_path, request):
