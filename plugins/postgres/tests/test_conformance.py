@@ -1,0 +1,114 @@
+"""The suite every adapter passes: on a new and an old server, through a pooler, and its core over a pool of others."""
+
+from types import MappingProxyType
+
+import pytest
+
+from turnkeep_postgres import PostgreSQLAdapter
+from turnkeep_postgres import schema as schema_module
+from turnkeep_postgres.statements import Migration
+from turnkeep_testkit import (
+    AdapterSuite,
+    AtomicTurnSuite,
+    CancellationSuite,
+    CompareAndSwapSuite,
+    ConcurrencySuite,
+    DeleteSuite,
+    ExpirySuite,
+    FakeClock,
+    IdempotencySuite,
+    LifecycleSuite,
+    ListSuite,
+)
+
+from .kit import NEW, OLD, POOLER, count_rows, fresh_schema, run_sql, server_url
+
+
+@pytest.fixture(scope="class")
+def shared_schema(request):
+    with fresh_schema(request.cls.variable) as name:
+        yield name
+
+
+class OnServer:
+    """A schema for each class; one of its own for a test that makes the tables itself."""
+
+    variable = NEW
+    options = MappingProxyType({})
+
+    @pytest.fixture
+    def fake_clock(self):
+        return FakeClock()
+
+    @pytest.fixture
+    def schema(self, request):
+        test = request.function
+        if getattr(test, "starts_closed", False) or test.__name__.startswith("test_schema"):
+            with fresh_schema(self.variable) as name:
+                yield name
+        else:
+            name = request.getfixturevalue("shared_schema")
+            yield name
+            run_sql(server_url(self.variable), f"DELETE FROM {name}.turnkeep_sessions")
+
+    @pytest.fixture
+    def make_adapter(self, schema, fake_clock, monkeypatch):
+        self.schema, self.monkeypatch = schema, monkeypatch
+        url = server_url(self.variable)
+        return lambda: PostgreSQLAdapter(url, schema=schema, clock=fake_clock, **self.options)
+
+    async def make_schema_older(self):
+        later = Migration(2, "0002_test", "A second step.", "ALTER TABLE turnkeep_messages ADD COLUMN x text;")
+        self.monkeypatch.setattr(schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS, later))
+
+    async def make_schema_newer(self):
+        self.sql("INSERT INTO {0}.turnkeep_schema VALUES (99, 'later', now())")
+
+    async def make_schema_foreign(self):
+        self.sql("CREATE TABLE {0}.turnkeep_messages (id text)")
+
+    async def fingerprint(self):
+        tables = self.sql(
+            "SELECT table_name, string_agg(column_name, ',' ORDER BY ordinal_position) "
+            "FROM information_schema.columns WHERE table_schema = '{0}' GROUP BY 1 ORDER BY 1"
+        )
+        return tables, [
+            self.sql(f"SELECT * FROM {{0}}.{name} ORDER BY 1, 2") for name, columns in tables if "," in columns
+        ]
+
+    def sql(self, statement):
+        return run_sql(server_url(self.variable), statement.format(self.schema))
+
+    async def remains(self, key):
+        return count_rows(server_url(self.variable), self.schema, key)
+
+
+class TestNew(OnServer, AdapterSuite):
+    pass
+
+
+class TestOld(OnServer, AdapterSuite):
+    variable = OLD
+    options = MappingProxyType({"prepare_threshold": 2})
+
+
+class TestPooler(
+    OnServer,
+    LifecycleSuite,
+    AtomicTurnSuite,
+    CompareAndSwapSuite,
+    IdempotencySuite,
+    ConcurrencySuite,
+    CancellationSuite,
+    DeleteSuite,
+    ListSuite,
+):
+    variable = POOLER
+
+
+class TestServerClock(OnServer, ExpirySuite, IdempotencySuite):
+    """Nobody hands in a clock: the server's time decides."""
+
+    @pytest.fixture
+    def fake_clock(self):
+        return None
