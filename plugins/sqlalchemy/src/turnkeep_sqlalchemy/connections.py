@@ -1,0 +1,289 @@
+"""Connections: borrowed from the engine, never used again where their state is not known, and settled writes.
+
+A write runs in a task of its own, which a cancellation of the caller does not reach at once. As long as nothing was sent
+that could take effect by itself, the write is *unsealed*: it is dropped, and the database rolls back. Once it is sealed
+its end is waited for, and where there is none, the database is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from sqlalchemy import event
+
+from turnkeep.errors import CommitOutcomeUnknown, ConfigurationError, StorageUnavailable
+from turnkeep_sqlalchemy._errors import NAME, is_crossed, is_duplicate, is_lost, translate
+from turnkeep_sqlalchemy.columns import MYSQL
+from turnkeep_sqlalchemy.store import Raced
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 12
+"""How often a write is tried that meets others; each time one of them gets through."""
+
+_SETTLE_SECONDS: Final = 0.15
+"""How long a cancelled call waits: for its answer, then for the driver to let go, then for what the database says."""
+
+
+class Attempt:
+    """How far a write got.
+
+    Attributes:
+        sealed: something was sent that may take effect though no answer comes.
+        was_sealed: that was so in an earlier try, whose answer was lost.
+    """
+
+    def __init__(self) -> None:
+        self.sealed = False
+        self.was_sealed = False
+
+
+class Connections:
+    """What an engine lends out.
+
+    Args:
+        engine: the engine.
+        owned: it is ours to dispose.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, owned: bool) -> None:
+        self.owned = owned
+        self._engine = engine
+        self._pid = os.getpid()
+        self._writes: set[asyncio.Task[Any]] = set()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine; with connections of its own in a child process."""
+        if self._pid != os.getpid():
+            if not self.owned:
+                raise StorageUnavailable(
+                    "the engine that was handed in belongs to the process this one was forked from; make another",
+                    adapter=NAME,
+                    retryable=False,
+                )
+            self._engine.sync_engine.dispose(close=False)  # the sockets are the parent's
+            self._writes, self._pid = set(), os.getpid()
+        return self._engine
+
+    @property
+    def dialect(self) -> str:
+        """SQLAlchemy's name of the database."""
+        return self.engine.dialect.name
+
+    async def aclose(self) -> None:
+        """Lets writes end, then disposes the engine, if it is ours."""
+        while self._writes:
+            await asyncio.wait(self._writes)
+        if self.owned:
+            await self.engine.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncConnection]:
+        """A connection on which each statement stands alone, where that costs nothing to arrange."""
+        engine = self.engine
+        if engine.dialect.name == "postgresql":
+            engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self, attempt: Attempt, *, begin: bool = True) -> AsyncGenerator[AsyncConnection]:
+        """A connection with a transaction, which is committed at the end and rolled back where it was left."""
+        engine = self.engine
+        if engine.dialect.name == "postgresql":
+            engine = engine.execution_options(isolation_level="READ COMMITTED")
+        async with engine.connect() as connection:
+            if begin:
+                await start(connection)
+            try:
+                yield connection
+            except BaseException:
+                if not attempt.sealed and not connection.invalidated:
+                    await connection.rollback()
+                raise
+            attempt.sealed = True
+            await connection.commit()
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], operation: str) -> T:
+        """Does work that only reads; once more where a pooled connection turns out to be gone."""
+        for last in (False, True):
+            try:
+                async with self.reading() as connection:
+                    return await work(connection)
+            except Exception as error:
+                if last or not is_lost(error):
+                    raise translate(error, operation)  # noqa: B904 - it carries its cause itself
+        raise AssertionError
+
+    async def write(
+        self,
+        work: Callable[[Attempt], Awaitable[T]],
+        operation: str,
+        *,
+        commit_id: str,
+        resolve: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """Does work that writes, and settles if it is cancelled.
+
+        Args:
+            work: borrows a connection, writes, and commits; may be repeated.
+            operation: for errors.
+            commit_id: for errors.
+            resolve: asks on a fresh connection what came of it; None: that is not known.
+        """
+        attempt = Attempt()
+        task = asyncio.create_task(self._repeat(work, attempt, operation, commit_id))
+        self._writes.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            await _Settling(task, attempt).wait()
+            if task.done() and not task.cancelled():
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                if not isinstance(error, CommitOutcomeUnknown):
+                    raise
+            elif not attempt.sealed and not attempt.was_sealed:
+                raise
+            return await _uncancelled(self._ask(resolve, operation, commit_id))
+        return task.result()
+
+    async def _ask(
+        self, resolve: Callable[[], Awaitable[T | None]] | None, operation: str, commit_id: str
+    ) -> T:
+        """What came of a write whose answer is lost."""
+        try:
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                found = None if resolve is None else await resolve()
+        except Exception:  # noqa: BLE001 - whatever it is, nobody can tell
+            found = None
+        if found is None:
+            raise _unknown(operation, commit_id)
+        return found
+
+    async def _repeat(
+        self, work: Callable[[Attempt], Awaitable[T]], attempt: Attempt, operation: str, commit_id: str
+    ) -> T:
+        """Tries until nobody else is faster, and once more where the connection was lost: work is idempotent."""
+        lost = False
+        for number in range(_ATTEMPTS):
+            attempt.sealed = False
+            try:
+                return await work(attempt)
+            except Raced:
+                pass
+            except Exception as error:
+                if is_lost(error):
+                    attempt.was_sealed = attempt.was_sealed or attempt.sealed
+                    if not lost:
+                        lost = True
+                        continue
+                elif is_duplicate(error) or is_crossed(error):
+                    await asyncio.sleep(random.random() * 0.002 * 2 ** min(number, 5))  # noqa: S311 - no secret
+                    continue
+                ours = translate(error, operation)
+                if attempt.was_sealed and isinstance(ours, StorageUnavailable):
+                    raise _unknown(operation, commit_id) from error
+                raise ours  # noqa: B904 - it carries its cause itself
+        raise StorageUnavailable(
+            f"{_ATTEMPTS} times others were faster; try again", adapter=NAME, operation=operation, retryable=True
+        )
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()  # who was cancelled asked for it, or nobody does
+
+
+class _Settling(Generic[T]):
+    """Waits for a write whose caller was cancelled, however often that happens again."""
+
+    def __init__(self, task: asyncio.Task[T], attempt: Attempt) -> None:
+        self._task = task
+        self._attempt = attempt
+
+    async def wait(self) -> None:
+        """Returns when the write has ended, or when waiting longer helps nobody."""
+        if self._attempt.sealed:
+            await _uncancelled(asyncio.wait({self._task}, timeout=_SETTLE_SECONDS))
+        if not self._task.done():
+            self._task.cancel()
+            await _uncancelled(asyncio.wait({self._task}, timeout=_SETTLE_SECONDS))
+
+
+async def _uncancelled(work: Awaitable[T]) -> T:
+    """Awaits ``work`` to its end; it has to have one."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+        except Exception:  # noqa: BLE001 - raised below
+            break
+    return task.result()
+
+
+async def start(connection: AsyncConnection) -> None:
+    """Begins a transaction in the way that lets the database wait rather than fail.
+
+    Elsewhere SQLAlchemy begins one with the first statement.
+    """
+    name = connection.dialect.name
+    if name == "sqlite":
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")  # a deferred one fails at its first write, without waiting
+    elif name in MYSQL:
+        await connection.exec_driver_sql("START TRANSACTION")  # also where the engine is in autocommit
+
+
+def refuse_autocommit(engine: AsyncEngine) -> None:
+    """An engine in autocommit has no transactions, which only some databases can be asked for all the same.
+
+    Raises:
+        ConfigurationError: it is one.
+    """
+    if engine.dialect.name in {"postgresql", "sqlite", *MYSQL}:
+        return
+    levels = (
+        engine.get_execution_options().get("isolation_level"),
+        getattr(engine.dialect, "_on_connect_isolation_level", None),
+    )
+    if "AUTOCOMMIT" in levels:
+        raise ConfigurationError(
+            f"an engine in AUTOCOMMIT cannot keep turns whole on {engine.dialect.name}; "
+            "make it without isolation_level='AUTOCOMMIT'"
+        )
+
+
+def make_durable(engine: AsyncEngine) -> None:
+    """For SQLite: readers beside a writer, and an acknowledged commit that survives a power cut."""
+
+    def settle_in(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            cursor.execute(f"PRAGMA {setting}")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", settle_in)
+
+
+def _unknown(operation: str, commit_id: str) -> CommitOutcomeUnknown:
+    return CommitOutcomeUnknown(
+        f"the database did not answer in time whether the {operation} took effect; repeat it, it is applied at most once",
+        commit_id=commit_id,
+        adapter=NAME,
+        operation=operation,
+    )
