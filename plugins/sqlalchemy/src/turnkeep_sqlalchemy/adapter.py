@@ -140,7 +140,7 @@ class SQLAlchemyAdapter(StorageAdapter):
         dialect = self._connections.dialect
         clock = self._clock if self._clock or has_server_clock(dialect) else _utc_now
         statements = Statements(self._tables, dialect, counts=found.counts, client_clock=clock is not None)
-        self._store = make_store(statements, self._connections.engine, clock)
+        self._store = make_store(statements, self._connections.engine.dialect, clock)
 
     def _prepare(self, connection: Connection, *, create: bool) -> Found:
         refuse_settings(connection)

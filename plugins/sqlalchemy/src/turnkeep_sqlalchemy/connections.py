@@ -103,16 +103,18 @@ class Connections:
         if engine.dialect.name == "postgresql":
             engine = engine.execution_options(isolation_level="READ COMMITTED")
         async with engine.connect() as connection:
-            if begin:
-                await start(connection)
             try:
+                if begin:
+                    await start(connection)
                 yield connection
-            except BaseException:
-                if not attempt.sealed and not connection.invalidated:
-                    await connection.rollback()
+                attempt.sealed = True
+                await connection.commit()
+            except Exception:
+                await _clean(connection)
                 raise
-            attempt.sealed = True
-            await connection.commit()
+            except BaseException:
+                await connection.invalidate()  # cancelled who knows where: nobody else may read what comes still
+                raise
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], operation: str) -> T:
         """Does work that only reads; once more where a pooled connection turns out to be gone."""
@@ -205,6 +207,14 @@ class Connections:
         self._writes.discard(task)
         if not task.cancelled():
             task.exception()  # who was cancelled asked for it, or nobody does
+
+
+async def _clean(connection: AsyncConnection) -> None:
+    """Rolls back; a connection on which that fails is not used again."""
+    try:
+        await connection.rollback()
+    except Exception:  # noqa: BLE001 - the error before it is the one to tell
+        await connection.invalidate()
 
 
 class _Settling(Generic[T]):

@@ -143,7 +143,7 @@ class Statements:
         self.load_all = self._load(self._m.c.seq > self._s.c.floor)
         self.load_window = self._load(self._m.c.seq >= self._window_start())
         self.find = self._find()
-        self.lock = self._find().with_for_update(of=None if dialect in MYSQL else self._s)
+        self.lock = self._find().with_for_update(of=None if dialect in MYSQL else self._s, key_share=True)
         self.past = select(*(self._selected(self._c, field) for field in PAST)).where(
             *self._life(self._c), self._c.c.commit_id == bindparam("of_commit", type_=Id())
         )
@@ -401,8 +401,9 @@ class Statements:
         gap where it is not, and two writers that do so wait for each other.
         """
         c = self._c.c
-        seen = exists(select(1).where(*self._same_life(self._c), c.commit_id == bindparam("of_commit", type_=Id())))
-        known = case((seen, 1), else_=0).label("seen")
+        one, none = literal_column("1", number()), literal_column("0", number())
+        seen = exists(select(one).where(*self._same_life(self._c), c.commit_id == bindparam("of_commit", type_=Id())))
+        known = case((seen, one), else_=none).label("seen")
         return select(*self._head, self._moment(), known).where(*self._is_session(self._s.c.id))
 
     # Writing

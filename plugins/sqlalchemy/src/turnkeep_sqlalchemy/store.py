@@ -7,7 +7,7 @@ database has row locks, ``judge`` decides, and the update is guarded by the vers
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from turnkeep.contract import Erased, Expect, MessagePage, Stats, StoredSession, Swept
@@ -39,6 +39,7 @@ from turnkeep_sqlalchemy.statements import DOCUMENTS, HEAD, PAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -286,7 +287,7 @@ class Store:
     async def _trim(self, connection: AsyncConnection, head: Head) -> int:
         """Stores a floor that marks have moved; how many messages lie below it."""
         record, _ = await self._locked(connection, head.namespace, head.session_id)
-        if record is None or record.head.floor == record.stored_floor:
+        if record is None:
             return 0
         head = record.head
         erased = await connection.execute(self._q.erase_messages, self._life(head) | {"of_high": head.floor})
@@ -310,7 +311,7 @@ class Store:
     ) -> tuple[Record | None, datetime, PastCommit | None]:
         """The session of this id, whoever owns it, expired or not; the time; and what it knows of this commit id."""
         now, namespace = self._time(), key.scope.namespace
-        statement = self._q.lock if lock else self._q.find
+        statement = self._finding(lock=lock)
         parameters = self._q.of(namespace, key.session_id) | {"of_commit": commit_id}
         row = (await connection.execute(statement, parameters)).first()
         if row is None:
@@ -322,6 +323,10 @@ class Store:
             past = None if found is None else to_past(found)
         return record, moment, past
 
+    def _finding(self, *, lock: bool) -> Any:
+        """The statement that finds a session for a commit."""
+        return self._q.lock if lock else self._q.find
+
     async def _server_time(self, connection: AsyncConnection) -> datetime:
         return (await connection.execute(self._q.clock)).scalar_one()
 
@@ -331,12 +336,17 @@ class Store:
         now = self._time()
         parameters = self._q.of(namespace, session_id) | {"of_commit": None}
         row = (await connection.execute(self._q.lock, parameters)).first()
-        return (None, datetime.now(UTC)) if row is None else self._record(row, now, namespace)
+        if row is None:
+            return None, now or await self._server_time(connection)
+        return self._record(row, now, namespace)
 
     async def _visible(
         self, connection: AsyncConnection, key: SessionKey, *, lock: bool = False
     ) -> tuple[Record | None, datetime]:
-        record, now, _ = await self._find(connection, key, None, lock=lock)
+        if lock:
+            record, now = await self._locked(connection, key.scope.namespace, key.session_id)
+        else:
+            record, now, _ = await self._find(connection, key, None, lock=False)
         visible = find_visible(record.head if record else None, key, now)
         return (None if visible is None else record), now
 
