@@ -1,5 +1,6 @@
 """What several test modules need: real databases, each test in names of its own, which are removed afterwards."""
 
+import asyncio
 import os
 import secrets
 from contextlib import asynccontextmanager
@@ -66,16 +67,15 @@ class Place:
     def dialect(self):
         return make_url(self.server.removeprefix("sqlalchemy+")).get_backend_name()
 
-    async def make(self):
-        await self._run(f"CREATE {'SCHEMA' if self.options else 'DATABASE'} {self.name}")
-
-    async def remove(self):
-        await self._run(f"DROP {'SCHEMA' if self.options else 'DATABASE'} {self.name}{' CASCADE' if self.options else ''}")
-
-    async def _run(self, statement):
+    def __enter__(self):
         if self.dialect != "sqlite":
-            async with connected(self.server) as connection:
-                await connection.execute(text(statement))
+            asyncio.run(execute(self.server, f"CREATE {'SCHEMA' if self.options else 'DATABASE'} {self.name}"))
+        return self
+
+    def __exit__(self, *exc_info):
+        if self.dialect != "sqlite":
+            what = f"SCHEMA {self.name} CASCADE" if self.options else f"DATABASE {self.name}"
+            asyncio.run(execute(self.server, f"DROP {what}"))
 
     def adapter(self, **options):
         """An adapter over it that owns its engine."""
@@ -92,9 +92,20 @@ class Place:
 
     async def rows(self, statement, **parameters):
         """What a statement of the test's own finds."""
+        return await execute(self.url, statement, **parameters)
+
+    async def run(self, *statements):
+        """Executes statements of the test's own."""
         async with connected(self.url) as connection:
-            found = await connection.execute(text(statement), parameters)
-            return found.fetchall() if found.returns_rows else []
+            for statement in statements:
+                await connection.execute(text(statement))
+
+
+async def execute(url, statement, **parameters):
+    """Executes one statement; its rows."""
+    async with connected(url) as connection:
+        found = await connection.execute(text(statement), parameters)
+        return found.fetchall() if found.returns_rows else []
 
 
 @asynccontextmanager

@@ -217,7 +217,14 @@ def _original(error: BaseException) -> BaseException:
 
 def _is_of_driver(error: BaseException) -> bool:
     """Whether a driver's own error came through as it is, as some do while connecting."""
-    return type(error).__module__.partition(".")[0] in {"psycopg", "asyncpg", "asyncmy", "aiomysql", "pymysql", "sqlite3"}
+    return type(error).__module__.partition(".")[0] in {
+        "psycopg",
+        "asyncpg",
+        "asyncmy",
+        "aiomysql",
+        "pymysql",
+        "sqlite3",
+    }
 
 
 def _caused(error: BaseException, cause: BaseException) -> BaseException:

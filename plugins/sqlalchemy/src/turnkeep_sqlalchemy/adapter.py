@@ -74,9 +74,9 @@ class SQLAlchemyAdapter(StorageAdapter):
     Args:
         engine: the engine.
         tables: other names for ``sessions``, ``messages`` and ``commits``, all or some of them.
-        field_mappings: for ``sessions`` and ``messages``, the name of the column that holds a field, where it is not the
-            field's own: ``{"sessions": {"user_id": "uid"}}``. ``{"sessions": {"namespace": None}}``: this table is one
-            namespace. With names of yours, tables that are there are never altered, and other columns are left alone.
+        field_mappings: for ``sessions`` and ``messages``, the name of the column that holds a field, where that is not
+            the field's own: ``{"sessions": {"user_id": "uid"}}``. ``{"sessions": {"namespace": None}}``: the table is
+            one namespace. With names of yours, tables that are there are never altered; other columns are left alone.
         schema: of the database, in which the tables are.
         clock: the time of commits, aware; for tests. Otherwise the server's, on databases that are asked for it.
 

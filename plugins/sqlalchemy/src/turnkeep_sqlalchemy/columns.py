@@ -146,5 +146,3 @@ def number() -> TypeEngine[int]:
 def flag() -> TypeEngine[bool]:
     """True or false; STRICT tables of SQLite know integers only."""
     return Boolean().with_variant(Integer(), "sqlite")
-
-

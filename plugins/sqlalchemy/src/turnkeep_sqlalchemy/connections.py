@@ -1,8 +1,8 @@
 """Connections: borrowed from the engine, never used again where their state is not known, and settled writes.
 
-A write runs in a task of its own, which a cancellation of the caller does not reach at once. As long as nothing was sent
-that could take effect by itself, the write is *unsealed*: it is dropped, and the database rolls back. Once it is sealed
-its end is waited for, and where there is none, the database is asked.
+A write runs in a task of its own, which a cancellation of the caller does not reach at once. As long as nothing was
+sent that could take effect by itself, the write is *unsealed*: it may be dropped, and the database rolls back. Where a
+sealed one does not end soon, the database is asked what came of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from turnkeep_sqlalchemy.columns import MYSQL
 from turnkeep_sqlalchemy.store import Raced
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -59,7 +59,7 @@ class Connections:
         self.owned = owned
         self._engine = engine
         self._pid = os.getpid()
-        self._writes: set[asyncio.Task[Any]] = set()
+        self._pending: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
 
     @property
@@ -73,7 +73,7 @@ class Connections:
                     retryable=False,
                 )
             self._engine.sync_engine.dispose(close=False)  # the sockets are the parent's
-            self._writes, self._turn, self._pid = set(), asyncio.Lock(), os.getpid()
+            self._pending, self._turn, self._pid = set(), asyncio.Lock(), os.getpid()
         return self._engine
 
     @property
@@ -83,8 +83,8 @@ class Connections:
 
     async def aclose(self) -> None:
         """Lets writes end, then disposes the engine, if it is ours."""
-        while self._writes:
-            await asyncio.wait(self._writes)
+        while self._pending:
+            await asyncio.wait(self._pending)
         self._turn = asyncio.Lock()  # the next loop's
         if self.owned:
             await self.engine.dispose()
@@ -95,7 +95,7 @@ class Connections:
         engine = self.engine
         if engine.dialect.name == "postgresql":
             engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        async with engine.connect() as connection:
+        async with self._borrowed(engine) as connection:
             yield connection
 
     @asynccontextmanager
@@ -106,7 +106,7 @@ class Connections:
             engine = engine.execution_options(isolation_level="READ COMMITTED")
         # SQLite has one writer at a time, and lets the others look again now and then: waiting here is shorter.
         alone = self._turn if engine.dialect.name == "sqlite" else nullcontext()
-        async with alone, engine.connect() as connection:
+        async with alone, self._borrowed(engine) as connection:
             try:
                 if begin:
                     await start(connection)
@@ -126,7 +126,7 @@ class Connections:
             try:
                 async with self.reading() as connection:
                     return await work(connection)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as one of ours
                 if last or not is_lost(error):
                     raise translate(error, operation)  # noqa: B904 - it carries its cause itself
         raise AssertionError
@@ -149,7 +149,7 @@ class Connections:
         """
         attempt = Attempt()
         task = asyncio.create_task(self._repeat(work, attempt, operation, commit_id))
-        self._writes.add(task)
+        self._pending.add(task)
         task.add_done_callback(self._ended)
         try:
             await asyncio.wait({task})
@@ -166,9 +166,7 @@ class Connections:
             return await _uncancelled(self._ask(resolve, operation, commit_id))
         return task.result()
 
-    async def _ask(
-        self, resolve: Callable[[], Awaitable[T | None]] | None, operation: str, commit_id: str
-    ) -> T:
+    async def _ask(self, resolve: Callable[[], Awaitable[T | None]] | None, operation: str, commit_id: str) -> T:
         """What came of a write whose answer is lost."""
         try:
             async with asyncio.timeout(_SETTLE_SECONDS):
@@ -207,8 +205,35 @@ class Connections:
             f"{_ATTEMPTS} times others were faster; try again", adapter=NAME, operation=operation, retryable=True
         )
 
+    @asynccontextmanager
+    async def _borrowed(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+        """A connection. Neither borrowing nor giving back is cut short: SQLAlchemy would lose the connection."""
+        connection = await self._whole(_borrow(engine), give_back=True)
+        try:
+            yield connection
+        finally:
+            await self._whole(connection.close())
+
+    async def _whole(self, work: Coroutine[Any, Any, T], *, give_back: bool = False) -> T:
+        """Awaits work that goes on, and gives back the connection it got, if the caller is cancelled."""
+        task = asyncio.create_task(work)
+        self._pending.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if give_back:
+                task.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, borrowed: asyncio.Task[Any]) -> None:
+        if not borrowed.cancelled() and borrowed.exception() is None:
+            task = asyncio.ensure_future(borrowed.result().close())
+            self._pending.add(task)
+            task.add_done_callback(self._ended)
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._writes.discard(task)
+        self._pending.discard(task)
         if not task.cancelled():
             task.exception()  # who was cancelled asked for it, or nobody does
 
@@ -249,6 +274,10 @@ async def _uncancelled(work: Awaitable[T]) -> T:
         except Exception:  # noqa: BLE001 - raised below
             break
     return task.result()
+
+
+async def _borrow(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()
 
 
 async def start(connection: AsyncConnection) -> None:
@@ -296,7 +325,8 @@ def make_durable(engine: AsyncEngine) -> None:
 
 def _unknown(operation: str, commit_id: str) -> CommitOutcomeUnknown:
     return CommitOutcomeUnknown(
-        f"the database did not answer in time whether the {operation} took effect; repeat it, it is applied at most once",
+        f"the database did not answer in time whether the {operation} took effect; "
+        "repeat it, it is applied at most once",
         commit_id=commit_id,
         adapter=NAME,
         operation=operation,

@@ -21,7 +21,7 @@ _PADLESS: Final = ("binary", "nopad_bin", "0900_bin")
 
 
 def find_misfits(connection: Connection, inspector: Inspector, table: Table, *, mapped: bool) -> list[tuple[str, str]]:
-    """What the table lacks, each with the statement that mends it; empty where it fits. Columns of the user's may stay."""
+    """What the table lacks, each with the statement that mends it; empty where it fits, whatever else is there."""
     there = {column["name"].lower(): column for column in inspector.get_columns(table.name, table.schema)}
     misfits = list(_columns(connection, table, there, mapped=mapped))
     misfits += _required_of_the_user(table, there)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Dialect
+
     from turnkeep_sqlalchemy.statements import Statements
 
 

@@ -7,9 +7,10 @@ one. (This is not the protocol's multi-statement mode, which an injected semicol
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import bindparam, text
+
 from turnkeep_sqlalchemy.store import Store
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import BindParameter, Dialect, TextClause
     from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.sql.compiler import SQLCompiler
+
     from turnkeep.contract import Commit, Committed
     from turnkeep_sqlalchemy.connections import Attempt, Connections
     from turnkeep_sqlalchemy.statements import Statements
@@ -37,7 +39,7 @@ class MariaDBStore(Store):
 
     def __init__(self, statements: Statements, dialect: Dialect, clock: Callable[[], datetime] | None) -> None:
         super().__init__(statements, clock)
-        self._dialect = type(dialect)(paramstyle="named")
+        self._dialect = cast("Callable[..., Dialect]", type(dialect))(paramstyle="named")
         self._together: dict[tuple[int, ...], TextClause] = {}
         lock = self._compile(statements.lock)
         begin_and_lock = _compound([_BEGIN, str(lock)], lock.binds.items())
@@ -53,7 +55,7 @@ class MariaDBStore(Store):
 
     async def _write(self, connection: AsyncConnection, writes: list[tuple[Any, Any]]) -> None:
         """As one statement, unless a commit is so large that the round trips do not matter."""
-        rows = [given if isinstance(given, list) else [given] for _, given in writes]
+        rows: list[list[Mapping[str, Any]]] = [given if isinstance(given, list) else [given] for _, given in writes]
         if max(map(len, rows)) > _MOST_TOGETHER:
             if writes[0][0] is self._q.insert_session:
                 await connection.exec_driver_sql(_BEGIN)

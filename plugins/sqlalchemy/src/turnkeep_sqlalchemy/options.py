@@ -69,11 +69,9 @@ def read_url(url: StorageURL) -> Read:
         )
     if not url.path.strip("/"):
         raise InvalidArgument(f"a URL of {url.scheme} names a database: {url.scheme}://host/database")
-    engine = URL.create(
-        drivername, url.username, url.password, url.host, url.port, url.path[1:], {k: v for k, v in url.rest().items()}
-    )
+    engine = URL.create(drivername, url.username, url.password, url.host, url.port, url.path[1:], url.rest())
     seconds = _CONNECT_SECONDS if connecting is None else connecting.total_seconds()
-    settings["connect_args"] = _connect_args(dialect, driver, seconds)
+    settings["connect_args"] = _connect_args(driver, seconds)
     return Read(engine, settings, adapter)
 
 
@@ -86,7 +84,7 @@ def engine_options(dialect: str) -> dict[str, Any]:
     return options
 
 
-def _connect_args(dialect: str, driver: str, seconds: float) -> dict[str, Any]:
+def _connect_args(driver: str, seconds: float) -> dict[str, Any]:
     name = _TIMEOUTS.get(driver, "timeout" if driver in {"asyncpg", "aiosqlite"} else "")
     if not name:
         return {}

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import text
+
 from turnkeep.contract import ANYONE, UNCHANGED, Committed, Expect, Token
 from turnkeep.ids import new_id
 from turnkeep.judge import judge
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Dialect, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
+
     from turnkeep.contract import Commit, NewMessage
     from turnkeep_sqlalchemy.connections import Attempt, Connections
     from turnkeep_sqlalchemy.statements import Statements
@@ -61,8 +63,10 @@ class PostgreSQLStore(Store):
             else:
                 found = await connection.execute(self._commit, to_update(commit, self._time()))
             row = found.first()
+            if row is not None:
+                return to_committed(commit, row)
             attempt.sealed = False
-            return to_committed(commit, row) if row is not None else await self._judge(connection, commit)
+            return await self._judge(connection, commit)
 
     async def _judge(self, connection: AsyncConnection, commit: Commit) -> Committed:
         """Why a commit took no effect.

@@ -83,7 +83,9 @@ class Schema:
         elif not found.recorded:
             for table in self._tables:
                 if table not in found.absent:
-                    found.misfits += find_misfits(connection, inspector, table, mapped=table is not self._tables.commits)
+                    found.misfits += find_misfits(
+                        connection, inspector, table, mapped=table is not self._tables.commits
+                    )
             found.counts = self._counts_plainly(inspector, found)
         return found
 
@@ -100,7 +102,9 @@ class Schema:
             raise ForeignTable(f"the tables do not fit: {lacks}{help_}", adapter=NAME)
         if not found.is_complete:
             names = ", ".join(table.name for table in found.absent) or self._names.record
-            raise SchemaMissing(f"there is no table {names}; make what is missing with: turnkeep migrate URL", adapter=NAME)
+            raise SchemaMissing(
+                f"there is no table {names}; make what is missing with: turnkeep migrate URL", adapter=NAME
+            )
 
     def steps(self, connection: Connection, found: Found) -> list[str]:
         """The statements that ``make`` executes, then those that are the user's to run."""

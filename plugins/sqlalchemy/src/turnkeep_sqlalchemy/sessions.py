@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from turnkeep.codec import is_plain
 from turnkeep.contract import Head, SessionPage, Token
 from turnkeep.cursors import make_cursor, read_cursor
 from turnkeep.errors import CorruptRecord, InvalidArgument
@@ -122,10 +124,7 @@ def read_position(cursor: str, order: str) -> tuple[datetime, str]:
         InvalidArgument: the cursor is not one of this order.
     """
     stamp, session_id = cast("tuple[int, str]", tuple(read_cursor(cursor, order, int, str)))
-    try:
-        session_id.encode()
-        if "\0" in session_id:
-            raise OverflowError
-        return from_microseconds(-stamp if order == "activity" else stamp), session_id
-    except (OverflowError, UnicodeEncodeError):
-        raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back") from None
+    if is_plain(session_id):
+        with suppress(OverflowError):
+            return from_microseconds(-stamp if order == "activity" else stamp), session_id
+    raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back")

@@ -133,9 +133,7 @@ class Statements:
         self.has_namespace = "namespace" in self._s.c
         self.client_clock = client_clock
         self._now: ColumnElement[Any] = (
-            bindparam("now", type_=Instant())
-            if client_clock
-            else literal_column(_SERVER_CLOCKS[dialect], Instant())
+            bindparam("now", type_=Instant()) if client_clock else literal_column(_SERVER_CLOCKS[dialect], Instant())
         )
         self._head = [self._selected(self._s, field) for field in HEAD]
         self._message = [self._selected(self._m, field) for field in MESSAGE]
@@ -154,9 +152,7 @@ class Statements:
         self.set_floor = (
             update(self._s)
             .where(*self._is_session(self._s.c.id))
-            .values(
-                self._new("floor", "trim_at", "marks") | self._counted(bindparam("new_last_seq", type_=number()))
-            )
+            .values(self._new("floor", "trim_at", "marks") | self._counted(bindparam("new_last_seq", type_=number())))
         )
         self.read_messages = (
             select(*self._message)
@@ -229,7 +225,7 @@ class Statements:
         """Every head of one owner, expired ones included."""
         return select(*self._head, self._moment()).where(*self._in_namespace(), *self._owned(owner))
 
-    def count(self, owner: Owner) -> Select[Any]:
+    def count(self, owner: Owner) -> Any:
         """Counts per status, agent and route over living sessions, as stored: marks that have passed not applied."""
         c = self._s.c
         groups = (c.status, c.agent_name, c.current_route)
@@ -355,7 +351,9 @@ class Statements:
         past = [self._selected(commits, field).label(f"past_{field}") for field in PAST]
         mine = or_(bindparam("of_anyone", type_=number()) == 1, self._owner_is())
         if wanted is None:
-            return select(*columns, self._moment(), *past).select_from(found).where(*self._is_session(self._s.c.id), mine)
+            return (
+                select(*columns, self._moment(), *past).select_from(found).where(*self._is_session(self._s.c.id), mine)
+            )
         newest = or_(self._m.c.seq.is_(None), self._m.c.seq == self._s.c.last_seq)
         heads = [case((newest, _bare(column)), else_=null()).label(column.key) for column in columns]
         messages = [column.label(f"message_{column.key}") for column in map(_bare_named, self._message, MESSAGE)]
@@ -419,9 +417,7 @@ class Statements:
     def _update(self) -> Executable:
         """The head after a commit, if it is still where it was found; documents stay where none is given."""
         s = self._s.c
-        documents = {
-            field: func.coalesce(bindparam(f"new_{field}", type_=Body()), s[field]) for field in DOCUMENTS
-        }
+        documents = {field: func.coalesce(bindparam(f"new_{field}", type_=Body()), s[field]) for field in DOCUMENTS}
         unmoved = (
             s.incarnation == bindparam("of_incarnation", type_=Id()),
             s.version == bindparam("of_version", type_=number()),

@@ -162,7 +162,7 @@ class Store:
         """Counts, within a transaction."""
         now, owner = self._time(), query.scope.owner
         parameters = self._space(query.scope) | self._q.at(now)
-        rows = (await connection.execute(self._q.count(owner), parameters)).fetchall()
+        rows: Sequence[Any] = (await connection.execute(self._q.count(owner), parameters)).fetchall()
         size = (await connection.execute(self._q.count_bytes(owner), parameters)).scalar_one() or 0
         overdue = (await connection.execute(self._q.overdue(owner), parameters)).fetchall()
         records = [self._record(row, now, query.scope.namespace)[0] for row in overdue]

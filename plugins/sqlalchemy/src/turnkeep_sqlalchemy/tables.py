@@ -18,7 +18,7 @@ from turnkeep_sqlalchemy.columns import Body, Id, Instant, flag, number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import MetaData
+    from sqlalchemy import ColumnElement, MetaData
 
 KINDS: Final = ("sessions", "messages", "commits")
 MAPPED: Final = ("sessions", "messages")
@@ -65,14 +65,20 @@ def read_names(
         InvalidArgument: a key is none of ours, or a name cannot be one.
     """
     given, mappings = dict(tables or {}), dict(field_mappings or {})
-    for kind in given:
+    for kind, name in given.items():
         if kind not in KINDS:
             raise InvalidArgument(f"tables has no {kind!r:.80}; it names sessions, messages and commits")
-        check_identifier(given[kind], f"the table name for {kind}")
+        check_identifier(name, f"the table name for {kind}")
     for kind, mapping in mappings.items():
         _check_mapping(kind, mapping)
-    if mappings.get("messages", {}).get("namespace", "") is None is not mappings.get("sessions", {}).get("namespace", ""):
-        raise InvalidArgument("messages without a namespace need sessions without one: {'sessions': {'namespace': None}}")
+    if (
+        mappings.get("messages", {}).get("namespace", "")
+        is None
+        is not mappings.get("sessions", {}).get("namespace", "")
+    ):
+        raise InvalidArgument(
+            "messages without a namespace need sessions without one: {'sessions': {'namespace': None}}"
+        )
     if schema is not None:
         check_identifier(schema, "the schema")
     stem = given.get("sessions", _DEFAULTS["sessions"]).removesuffix("sessions")
@@ -166,7 +172,7 @@ def _make(metadata: MetaData, names: Names, kind: str, key: tuple[str, ...]) -> 
     for field, name in called.items():
         type_, nullable = FIELDS[kind][field]
         if field == "message_count" and kind == "sessions":
-            count = column(called["last_seq"]) - column(called["floor"])
+            count: ColumnElement[Any] = column(called["last_seq"]) - column(called["floor"])
             columns.append(Column(name, type_(), Computed(count, persisted=True), key=field))
         else:
             columns.append(Column(name, type_(), key=field, nullable=nullable, autoincrement=False))
