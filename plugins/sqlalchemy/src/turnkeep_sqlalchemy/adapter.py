@@ -136,7 +136,11 @@ class SQLAlchemyAdapter(StorageAdapter):
     async def open(self, *, auto_create: bool = True) -> None:
         if self._store is not None:
             return
-        found = await self._run(lambda connection: self._prepare(connection, create=auto_create), "open")
+        try:
+            found = await self._run(lambda connection: self._prepare(connection, create=auto_create), "open")
+        except BaseException:
+            await self._connections.aclose()
+            raise
         dialect = self._connections.dialect
         clock = self._clock if self._clock or has_server_clock(dialect) else _utc_now
         statements = Statements(self._tables, dialect, counts=found.counts, client_clock=clock is not None)

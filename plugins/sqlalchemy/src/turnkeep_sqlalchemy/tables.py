@@ -18,7 +18,7 @@ from turnkeep_sqlalchemy.columns import Body, Id, Instant, flag, number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import ColumnElement, MetaData
+    from sqlalchemy import MetaData
 
 KINDS: Final = ("sessions", "messages", "commits")
 MAPPED: Final = ("sessions", "messages")
@@ -154,7 +154,7 @@ def build(metadata: MetaData, names: Names) -> Tables:
         Column("name", Body(), nullable=False),
         Column("applied_at", Instant(), nullable=False),
         schema=names.schema,
-        sqlite_strict=True,
+        sqlite_strict=names.is_default,  # a user's own columns have types of theirs
     )
     sessions = _make(metadata, names, "sessions", ("namespace", "id"))
     _add_indexes(sessions)
@@ -172,7 +172,7 @@ def _make(metadata: MetaData, names: Names, kind: str, key: tuple[str, ...]) -> 
     for field, name in called.items():
         type_, nullable = FIELDS[kind][field]
         if field == "message_count" and kind == "sessions":
-            count: ColumnElement[Any] = column(called["last_seq"]) - column(called["floor"])
+            count = column(called["last_seq"], number()) - column(called["floor"], number())
             columns.append(Column(name, type_(), Computed(count, persisted=True), key=field))
         else:
             columns.append(Column(name, type_(), key=field, nullable=nullable, autoincrement=False))
@@ -182,7 +182,7 @@ def _make(metadata: MetaData, names: Names, kind: str, key: tuple[str, ...]) -> 
         *columns,
         PrimaryKeyConstraint(*(field for field in key if field in called)),
         schema=names.schema,
-        sqlite_strict=True,
+        sqlite_strict=names.is_default,  # a user's own columns have types of theirs
         sqlite_with_rowid=kind != "commits",
         mysql_engine="InnoDB",
         mariadb_engine="InnoDB",
