@@ -1,6 +1,7 @@
 """Our tables in the user's own metadata: under Alembic, and below a mapped class."""
 
 import asyncio
+import io
 import json
 
 import pytest
@@ -20,23 +21,25 @@ NAMES = {"tables": {"sessions": "chats", "messages": "entries", "commits": "chat
 
 ENV = """
 import asyncio
+import io
 
 from alembic import context
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 from turnkeep_sqlalchemy import make_tables
 
-metadata = MetaData(schema={schema!r})
-make_tables(metadata, tables={tables!r}, schema={schema!r})
+schema = {schema!r}
+metadata = MetaData(schema=schema)
+make_tables(metadata, tables={tables!r}, schema=schema)
 
 
 def migrate(connection):
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        include_schemas={schema!r} is not None,
-        include_name=lambda name, kind, parents: kind != "schema" or name == {schema!r},
-        version_table_schema={schema!r},
+        include_schemas=schema is not None,
+        include_name=lambda name, kind, parents: kind != "schema" or name == schema,
+        version_table_schema=schema,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -54,24 +57,39 @@ asyncio.run(main())
 """
 
 
+SCRIPT = """
+from alembic import op
+import sqlalchemy as sa
+import turnkeep_sqlalchemy.columns
+${imports if imports else ""}
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade():
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade():
+    ${downgrades if downgrades else "pass"}
+"""
+
+
 def _project(place, directory):
     """An Alembic project of the user's whose metadata has our tables."""
-    from alembic import command
     from alembic.config import Config
 
-    config = Config()
+    (directory / "versions").mkdir(parents=True)
+    config = Config(stdout=io.StringIO())
     config.set_main_option("script_location", str(directory))
     config.set_main_option("path_separator", "os")
-    command.init(config, str(directory), template="async")
     url = place.url.removeprefix("sqlalchemy+")
     env = ENV.format(url=url, schema=place.options.get("schema"), tables=NAMES["tables"])
     (directory / "env.py").write_text(env)
-    script = directory / "script.py.mako"
-    script.write_text(
-        script.read_text().replace(
-            "import sqlalchemy as sa", "import sqlalchemy as sa\nimport turnkeep_sqlalchemy.columns"
-        )
-    )
+    (directory / "script.py.mako").write_text(SCRIPT)
     return config
 
 

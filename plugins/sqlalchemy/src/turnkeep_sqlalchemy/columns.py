@@ -62,6 +62,9 @@ class Id(TypeDecorator[str]):
         super().__init__()
         self.size = size
 
+    def __repr__(self) -> str:
+        return f"Id({self.size})"  # Alembic writes it into migrations
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """As the docstring of the class says."""
         if dialect.name in MYSQL:

@@ -52,7 +52,7 @@ class Found:
     @property
     def is_complete(self) -> bool:
         """Whether nothing has to be done."""
-        return not self.absent and not self.misfits and (self.version == VERSION or not self.recorded)
+        return not self.absent and not self.misfits
 
 
 class Schema:
@@ -80,7 +80,8 @@ class Schema:
             self._read_record(connection, inspector, there, found)
         if self._names.is_default:
             self._judge_default(there | views, found)
-        elif not found.recorded:
+        if not found.version and (found.recorded or not self._names.is_default):
+            # Nobody noted that they are ours, as with tables that the user's own migrations made: then the columns tell.
             for table in self._tables:
                 if table not in found.absent:
                     found.misfits += find_misfits(
@@ -123,7 +124,7 @@ class Schema:
             steps = self.steps(connection, found)
             for element in self._elements(connection, found):
                 connection.execute(element)
-            if self._keeps_record(found) and found.version < VERSION:
+            if found.absent and self._keeps_record(found):
                 connection.execute(_note(self._tables.record))
         finally:
             self._unlock(connection)
@@ -138,7 +139,7 @@ class Schema:
         for table in found.absent:
             elements.append(CreateTable(table, if_not_exists=True))
             elements += [CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name))]
-        if keeps_record and found.version < VERSION:
+        if keeps_record and found.absent:
             elements.append(_view(connection, self._tables))
         return elements
 
