@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+from typing import ClassVar
 
 import pytest
 from sqlalchemy import MetaData, select
@@ -129,7 +130,7 @@ async def test_a_mapped_class_over_our_tables(tmp_path):
 
     class Line(Base):
         __table__ = tables.messages
-        __mapper_args__ = {"exclude_properties": ["metadata"]}
+        __mapper_args__: ClassVar = {"exclude_properties": ["metadata"]}
 
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/orm.db")
     async with engine.begin() as connection:

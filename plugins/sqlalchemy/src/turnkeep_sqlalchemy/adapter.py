@@ -194,15 +194,16 @@ class SQLAlchemyAdapter(StorageAdapter):
     async def commit(self, commit: Commit) -> Committed:
         store = self._current(commit.key.scope)
 
+        async def work(attempt: Attempt) -> Committed:
+            result = await store.commit_through(self._connections, attempt, commit)
+            if result.replayed and attempt.was_sealed:  # sent again here, because its answer was lost
+                return await self._first_result(commit) or result
+            return result
+
         async def resolve() -> Committed | None:
             return await self._first_result(commit)
 
-        return await self._connections.write(
-            lambda attempt: store.commit_through(self._connections, attempt, commit),
-            "commit",
-            commit_id=commit.commit_id,
-            resolve=resolve,
-        )
+        return await self._connections.write(work, "commit", commit_id=commit.commit_id, resolve=resolve)
 
     async def _first_result(self, commit: Commit) -> Committed | None:
         """What came of a commit whose answer was lost; None if it did not take effect so far."""
@@ -233,7 +234,12 @@ class SQLAlchemyAdapter(StorageAdapter):
             )
             return True if there is None else None
 
-        return await self._write(lambda connection: store.delete(connection, key, expect), "delete", resolve)
+        async def work(attempt: Attempt) -> bool:
+            async with self._connections.writing(attempt) as connection:
+                removed = await store.delete(connection, key, expect)
+            return removed or attempt.was_sealed  # it was there when this was sent for the first time
+
+        return await self._connections.write(work, "delete", commit_id="", resolve=resolve)
 
     async def delete_owner(self, scope: Scope) -> Erased:
         store = self._current(scope)

@@ -8,10 +8,11 @@ sealed one does not end soon, the database is asked what came of it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import random
 from contextlib import asynccontextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import event
 
@@ -23,6 +24,7 @@ from turnkeep_sqlalchemy.store import Raced
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
+    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 T = TypeVar("T")
@@ -30,21 +32,28 @@ T = TypeVar("T")
 _ATTEMPTS: Final = 12
 """How often a write is tried that meets others; each time one of them gets through."""
 
-_SETTLE_SECONDS: Final = 0.15
+_SETTLE_SECONDS: Final = 0.12
 """How long a cancelled call waits: for its answer, then for the driver to let go, then for what the database says."""
 
 
 class Attempt:
-    """How far a write got.
+    """How far a call got.
 
     Attributes:
+        connection: the one that is working on it.
         sealed: something was sent that may take effect though no answer comes.
         was_sealed: that was so in an earlier try, whose answer was lost.
     """
 
     def __init__(self) -> None:
+        self.connection: AsyncConnection | None = None
         self.sealed = False
         self.was_sealed = False
+
+    def drop(self) -> None:
+        """Closes the connection under the driver, which may be waiting for an answer that never comes."""
+        if self.connection is not None and self.connection.sync_connection is not None:
+            _drop(self.connection.sync_connection)
 
 
 class Connections:
@@ -90,12 +99,12 @@ class Connections:
             await self.engine.dispose()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[AsyncConnection]:
+    async def reading(self, attempt: Attempt) -> AsyncGenerator[AsyncConnection]:
         """A connection on which each statement stands alone, where that costs nothing to arrange."""
         engine = self.engine
         if engine.dialect.name == "postgresql":
             engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        async with self._borrowed(engine) as connection:
+        async with self._borrowed(engine, attempt) as connection:
             yield connection
 
     @asynccontextmanager
@@ -106,7 +115,7 @@ class Connections:
             engine = engine.execution_options(isolation_level="READ COMMITTED")
         # SQLite has one writer at a time, and lets the others look again now and then: waiting here is shorter.
         alone = self._turn if engine.dialect.name == "sqlite" else nullcontext()
-        async with alone, self._borrowed(engine) as connection:
+        async with alone, self._borrowed(engine, attempt) as connection:
             try:
                 if begin:
                     await start(connection)
@@ -121,10 +130,21 @@ class Connections:
                 raise
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], operation: str) -> T:
-        """Does work that only reads; once more where a pooled connection turns out to be gone."""
+        """Does work that only reads. Cancelled, it lets go."""
+        attempt = Attempt()
+        task = self._start(self._read(work, attempt, operation))
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            await _settle(task, attempt)
+            raise
+        return task.result()
+
+    async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]], attempt: Attempt, operation: str) -> T:
+        """Reads; once more where a pooled connection turns out to be gone."""
         for last in (False, True):
             try:
-                async with self.reading() as connection:
+                async with self.reading(attempt) as connection:
                     return await work(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as one of ours
                 if last or not is_lost(error):
@@ -148,13 +168,11 @@ class Connections:
             resolve: asks on a fresh connection what came of it; None: that is not known.
         """
         attempt = Attempt()
-        task = asyncio.create_task(self._repeat(work, attempt, operation, commit_id))
-        self._pending.add(task)
-        task.add_done_callback(self._ended)
+        task = self._start(self._repeat(work, attempt, operation, commit_id))
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
-            await _Settling(task, attempt).wait()
+            await _settle(task, attempt)
             if task.done() and not task.cancelled():
                 error = task.exception()
                 if error is None:
@@ -206,19 +224,18 @@ class Connections:
         )
 
     @asynccontextmanager
-    async def _borrowed(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+    async def _borrowed(self, engine: AsyncEngine, attempt: Attempt) -> AsyncGenerator[AsyncConnection]:
         """A connection. Neither borrowing nor giving back is cut short: SQLAlchemy would lose the connection."""
-        connection = await self._whole(_borrow(engine), give_back=True)
+        attempt.connection = connection = await self._whole(_borrow(engine), give_back=True)
         try:
             yield connection
         finally:
+            attempt.connection = None
             await self._whole(connection.close())
 
     async def _whole(self, work: Coroutine[Any, Any, T], *, give_back: bool = False) -> T:
         """Awaits work that goes on, and gives back the connection it got, if the caller is cancelled."""
-        task = asyncio.create_task(work)
-        self._pending.add(task)
-        task.add_done_callback(self._ended)
+        task = self._start(work)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -228,9 +245,14 @@ class Connections:
 
     def _give_back(self, borrowed: asyncio.Task[Any]) -> None:
         if not borrowed.cancelled() and borrowed.exception() is None:
-            task = asyncio.ensure_future(borrowed.result().close())
-            self._pending.add(task)
-            task.add_done_callback(self._ended)
+            self._start(borrowed.result().close())
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that ``aclose`` waits for."""
+        task = asyncio.create_task(work)
+        self._pending.add(task)
+        task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._pending.discard(task)
@@ -246,20 +268,26 @@ async def _clean(connection: AsyncConnection) -> None:
         await connection.invalidate()
 
 
-class _Settling(Generic[T]):
-    """Waits for a write whose caller was cancelled, however often that happens again."""
+async def _settle(task: asyncio.Task[Any], attempt: Attempt) -> None:
+    """Waits for a call whose caller was cancelled, until it has ended or waiting longer helps nobody."""
+    # Most have ended by then, and an end is the best answer.
+    await _uncancelled(asyncio.wait({task}, timeout=_SETTLE_SECONDS))
+    if not task.done():
+        attempt.drop()  # first: psycopg would open another connection to ask for the end of the statement
+        task.cancel()
+        await _uncancelled(asyncio.wait({task}, timeout=_SETTLE_SECONDS))
 
-    def __init__(self, task: asyncio.Task[T], attempt: Attempt) -> None:
-        self._task = task
-        self._attempt = attempt
 
-    async def wait(self) -> None:
-        """Returns when the write has ended, or when waiting longer helps nobody."""
-        # Most writes have ended by then, and an end is the best answer.
-        await _uncancelled(asyncio.wait({self._task}, timeout=_SETTLE_SECONDS))
-        if not self._task.done():
-            self._task.cancel()
-            await _uncancelled(asyncio.wait({self._task}, timeout=_SETTLE_SECONDS))
+def _drop(connection: Connection) -> None:
+    if connection.invalidated or connection.closed:
+        return
+    driver: Any = connection.connection.driver_connection
+    if hasattr(driver, "pgconn"):
+        driver.pgconn.finish()  # psycopg
+    elif hasattr(driver, "terminate"):
+        driver.terminate()  # asyncpg
+    elif not inspect.iscoroutinefunction(driver.close):
+        driver.close()  # asyncmy and aiomysql; aiosqlite has nobody to wait for
 
 
 async def _uncancelled(work: Awaitable[T]) -> T:

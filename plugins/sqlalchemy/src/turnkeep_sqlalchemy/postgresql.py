@@ -56,7 +56,7 @@ class PostgreSQLStore(Store):
 
     async def commit_through(self, connections: Connections, attempt: Attempt, commit: Commit) -> Committed:
         """Commits in one statement; only where that finds nothing to do, another one tells why."""
-        async with connections.reading() as connection:
+        async with connections.reading(attempt) as connection:
             attempt.sealed = True
             if commit.expect is Expect.NEW:
                 found = await connection.execute(self._create, to_create(commit, self._time()))

@@ -81,7 +81,7 @@ class Schema:
         if self._names.is_default:
             self._judge_default(there | views, found)
         if not found.version and (found.recorded or not self._names.is_default):
-            # Nobody noted that they are ours, as with tables that the user's own migrations made: then the columns tell.
+            # Nobody noted that they are ours, as with tables that the user's own migrations made: the columns tell.
             for table in self._tables:
                 if table not in found.absent:
                     found.misfits += find_misfits(
