@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
@@ -44,6 +45,12 @@ def engine_for(url, **options):
     return create_async_engine(make_url(url.removeprefix("sqlalchemy+")), **options)
 
 
+def run_aside(work):
+    """Awaits work in a loop of its own, from within another one, too."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
 class Place:
     """A database, or a schema of one, that is this test's alone.
 
@@ -69,13 +76,13 @@ class Place:
 
     def __enter__(self):
         if self.dialect != "sqlite":
-            asyncio.run(execute(self.server, f"CREATE {'SCHEMA' if self.options else 'DATABASE'} {self.name}"))
+            run_aside(execute(self.server, f"CREATE {'SCHEMA' if self.options else 'DATABASE'} {self.name}"))
         return self
 
     def __exit__(self, *exc_info):
         if self.dialect != "sqlite":
             what = f"SCHEMA {self.name} CASCADE" if self.options else f"DATABASE {self.name}"
-            asyncio.run(execute(self.server, f"DROP {what}"))
+            run_aside(execute(self.server, f"DROP {what}"))
 
     def adapter(self, **options):
         """An adapter over it that owns its engine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import exc
 
@@ -128,7 +128,9 @@ def code_of(error: BaseException) -> str | int | None:
     primary = getattr(original, "sqlite_errorcode", None)
     if isinstance(primary, int):
         return primary
-    arguments = original.args
+    arguments: tuple[Any, ...] = original.args
+    if arguments and isinstance(arguments[0], tuple):
+        arguments = cast("tuple[Any, ...]", arguments[0])  # asyncmy, while it connects
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 

@@ -241,6 +241,7 @@ class Connections:
         except asyncio.CancelledError:
             if give_back:
                 task.add_done_callback(self._give_back)
+                asyncio.get_running_loop().call_later(_SETTLE_SECONDS, task.cancel)  # it waits for a server or a pool
             raise
 
     def _give_back(self, borrowed: asyncio.Task[Any]) -> None:
@@ -263,6 +264,8 @@ class Connections:
 async def _clean(connection: AsyncConnection) -> None:
     """Rolls back; a connection on which that fails is not used again."""
     try:
+        if connection.dialect.name in MYSQL:
+            await connection.exec_driver_sql("ROLLBACK")  # in autocommit SQLAlchemy would see nothing to roll back
         await connection.rollback()
     except Exception:  # noqa: BLE001 - the error before it is the one to tell
         await connection.invalidate()
