@@ -1,0 +1,142 @@
+"""Sessions at rest: rows as heads, conditions as parameters."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from turnkeep.contract import Head, SessionPage, Stats, Token
+from turnkeep.cursors import make_cursor, read_cursor
+from turnkeep.errors import CorruptRecord, InvalidArgument
+from turnkeep.ids import check_id
+from turnkeep.retention import floor_at, from_microseconds, to_microseconds
+from turnkeep_postgres._errors import NAME
+from turnkeep_postgres.values import Instants, Texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from turnkeep.contract import SessionQuery
+
+HEAD_WIDTH: Final = 17
+"""How many columns a head has in every statement that gives one."""
+
+_STATUSES: Final = ("active", "completed", "abandoned")
+
+
+def to_head(row: Sequence[Any]) -> Head:
+    """The head that a row begins with. Marks that have passed are in its floor already."""
+    return Head(
+        namespace=row[0],
+        session_id=row[1],
+        user_id=row[2],
+        token=Token(row[3], row[4], row[5]),
+        status=row[6],
+        agent_name=row[7],
+        current_route=row[8],
+        current_step=row[9],
+        last_seq=row[10],
+        floor=row[11],
+        last_message_at=row[12],
+        completed_at=row[13],
+        created_at=row[14],
+        updated_at=row[15],
+        expires_at=row[16],
+    )
+
+
+def list_parameters(query: SessionQuery, now: datetime | None) -> dict[str, object]:
+    """What a listing takes."""
+    last, last_id = None, ""
+    if query.cursor is not None:
+        last, last_id = _read_position(query.cursor, query.order)
+    relative = isinstance(query.older_than, timedelta)
+    return {
+        "now": now,
+        "namespace": query.scope.namespace,
+        "owner": query.scope.owner if isinstance(query.scope.owner, str) else None,
+        "statuses": Texts([query.status] if query.status else _STATUSES),
+        "agent_name": query.agent_name,
+        "route": query.route,
+        "age": query.older_than if relative else None,
+        "before": None if relative else query.older_than,
+        "last": last,
+        "last_id": last_id,
+        "limit": query.limit + 1,
+    }
+
+
+def to_page(rows: Iterable[Sequence[Any]], query: SessionQuery) -> SessionPage:
+    """The page that a listing's rows are: one more than asked for says that there are more."""
+    heads = [to_head(row) for row in rows]
+    items = tuple(heads[: query.limit])
+    if len(heads) <= query.limit:
+        return SessionPage(items, None)
+    by_activity = query.order == "activity"
+    stamp = to_microseconds(items[-1].updated_at if by_activity else items[-1].created_at)
+    return SessionPage(items, make_cursor(query.order, -stamp if by_activity else stamp, items[-1].session_id))
+
+
+def trim_parameters(rows: Iterable[Sequence[Any]]) -> dict[str, object]:
+    """What moves the floors of trimmable sessions to the marks that have passed, and keeps the marks that have not."""
+    columns: tuple[list[Any], ...] = ([], [], [], [], [], [], [])
+    for namespace, session_id, incarnation, version, stored_floor, text, now in rows:
+        try:
+            marks = tuple((int(seq), int(leaves)) for seq, leaves in json.loads(text or "[]"))
+        except (ValueError, TypeError) as error:
+            raise CorruptRecord(f"the marks of session {session_id!r:.200} cannot be read", adapter=NAME) from error
+        floor = floor_at(stored_floor, marks, now)
+        kept = [mark for mark in marks if mark[0] > floor]
+        row = (
+            namespace,
+            session_id,
+            incarnation,
+            version,
+            floor,
+            json.dumps(kept, separators=(",", ":")) if kept else None,
+            from_microseconds(kept[0][1]) if kept else None,
+        )
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+    namespaces, ids, incarnations, versions, floors, texts, times = columns
+    return {
+        "namespaces": Texts(namespaces),
+        "ids": Texts(ids),
+        "incarnations": Texts(incarnations),
+        "versions": versions,
+        "floors": floors,
+        "marks": Texts(texts),
+        "trim_ats": Instants(times),
+    }
+
+
+def to_stats(rows: Sequence[Sequence[Any]]) -> Stats:
+    """Counts per status, agent and route, added up."""
+    return Stats(
+        sessions=sum(row[3] for row in rows),
+        messages=sum(row[4] for row in rows),
+        bytes=sum(row[7] for row in rows),
+        by_status=_add_up((row[0], row[3]) for row in rows),
+        by_agent=_add_up((row[1], row[3]) for row in rows),
+        by_route=_add_up((row[2], row[3]) for row in rows),
+        oldest=min((row[5] for row in rows), default=None),
+        newest=max((row[6] for row in rows), default=None),
+    )
+
+
+def _read_position(cursor: str, order: str) -> tuple[datetime, str]:
+    """Where a page ended."""
+    stamp, session_id = cast("tuple[int, str]", tuple(read_cursor(cursor, order, int, str)))
+    try:
+        check_id(session_id or "-", "the session id")
+        return from_microseconds(-stamp if order == "activity" else stamp), session_id
+    except (OverflowError, InvalidArgument):
+        raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back") from None
+
+
+def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:
+    sums: dict[Any, int] = {}
+    for key, count in counts:
+        sums[key] = sums.get(key, 0) + count
+    return sums
