@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import exc
 
@@ -122,16 +122,14 @@ def translate(error: BaseException, operation: str) -> BaseException:
 def code_of(error: BaseException) -> str | int | None:
     """What the database calls it: PostgreSQL's sqlstate, the errno of MySQL, SQLite's result code."""
     original = _original(error)
-    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
-    if isinstance(state, str):
-        return state
+    arguments: tuple[Any, ...] = original.args
+    if arguments and type(arguments[0]) is int:
+        return arguments[0]  # asyncmy has an sqlstate, too, which says less
     primary = getattr(original, "sqlite_errorcode", None)
     if isinstance(primary, int):
         return primary
-    arguments: tuple[Any, ...] = original.args
-    if arguments and isinstance(arguments[0], tuple):
-        arguments = cast("tuple[Any, ...]", arguments[0])  # asyncmy, while it connects
-    return arguments[0] if arguments and isinstance(arguments[0], int) else None
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    return state if isinstance(state, str) else None
 
 
 def is_duplicate(error: BaseException) -> bool:
