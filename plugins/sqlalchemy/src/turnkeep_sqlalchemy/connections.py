@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import os
 import random
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import event
@@ -24,7 +24,6 @@ from turnkeep_sqlalchemy.store import Raced
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
-    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 T = TypeVar("T")
@@ -32,8 +31,9 @@ T = TypeVar("T")
 _ATTEMPTS: Final = 12
 """How often a write is tried that meets others; each time one of them gets through."""
 
-_SETTLE_SECONDS: Final = 0.12
-"""How long a cancelled call waits: for its answer, then for the driver to let go, then for what the database says."""
+_SETTLE_SECONDS: Final = 0.1
+"""How long a cancelled call waits at each step: for its answer, for the database and the driver to let go, and for what
+the database says came of it."""
 
 
 class Attempt:
@@ -50,10 +50,28 @@ class Attempt:
         self.sealed = False
         self.was_sealed = False
 
+    async def stop(self) -> None:
+        """Asks the database to give up, where a driver can: then it is certain that nothing comes of it."""
+        driver = self._driver()
+        if hasattr(driver, "cancel_safe"):
+            with suppress(Exception):  # whether it was heard shows in the call itself
+                await driver.cancel_safe(timeout=_SETTLE_SECONDS)
+
     def drop(self) -> None:
         """Closes the connection under the driver, which may be waiting for an answer that never comes."""
-        if self.connection is not None and self.connection.sync_connection is not None:
-            _drop(self.connection.sync_connection)
+        driver = self._driver()
+        if hasattr(driver, "pgconn"):
+            driver.pgconn.finish()  # psycopg
+        elif hasattr(driver, "terminate"):
+            driver.terminate()  # asyncpg
+        elif driver is not None and not inspect.iscoroutinefunction(driver.close):
+            driver.close()  # asyncmy and aiomysql; aiosqlite has nobody to wait for
+
+    def _driver(self) -> Any:
+        connection = None if self.connection is None else self.connection.sync_connection
+        if connection is None or connection.invalidated or connection.closed:
+            return None
+        return connection.connection.driver_connection
 
 
 class Connections:
@@ -276,21 +294,12 @@ async def _settle(task: asyncio.Task[Any], attempt: Attempt) -> None:
     # Most have ended by then, and an end is the best answer.
     await _uncancelled(asyncio.wait({task}, timeout=_SETTLE_SECONDS))
     if not task.done():
-        attempt.drop()  # first: psycopg would open another connection to ask for the end of the statement
+        await _uncancelled(attempt.stop())
+        await _uncancelled(asyncio.wait({task}, timeout=_SETTLE_SECONDS))
+    if not task.done():
+        attempt.drop()  # before it is cancelled: psycopg would ask for the end of the statement once more
         task.cancel()
         await _uncancelled(asyncio.wait({task}, timeout=_SETTLE_SECONDS))
-
-
-def _drop(connection: Connection) -> None:
-    if connection.invalidated or connection.closed:
-        return
-    driver: Any = connection.connection.driver_connection
-    if hasattr(driver, "pgconn"):
-        driver.pgconn.finish()  # psycopg
-    elif hasattr(driver, "terminate"):
-        driver.terminate()  # asyncpg
-    elif not inspect.iscoroutinefunction(driver.close):
-        driver.close()  # asyncmy and aiomysql; aiosqlite has nobody to wait for
 
 
 async def _uncancelled(work: Awaitable[T]) -> T:
