@@ -1,0 +1,97 @@
+"""URLs and options: from ``sqlalchemy+dialect+driver://…`` to an engine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import URL
+
+from turnkeep.errors import InvalidArgument
+from turnkeep.urls import parse_count, parse_flag, parse_seconds, parse_text
+from turnkeep_sqlalchemy.columns import MYSQL
+from turnkeep_sqlalchemy.tables import FIELDS, KINDS, MAPPED
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from turnkeep.urls import StorageURL
+
+_PREFIX: Final = "sqlalchemy+"
+_CONNECT_SECONDS: Final = 5.0
+_TIMEOUTS: Final = {"psycopg": "connect_timeout", "asyncmy": "connect_timeout", "aiomysql": "connect_timeout"}
+"""What drivers call the time that connecting may take; asyncpg and aiosqlite: ``timeout``."""
+
+
+class Read(NamedTuple):
+    """What a URL says."""
+
+    engine: URL
+    settings: dict[str, Any]
+    """For ``create_async_engine``."""
+    adapter: dict[str, Any]
+    """For the adapter."""
+
+
+def read_url(url: StorageURL) -> Read:
+    """Takes every option; what is not ours is the driver's.
+
+    Raises:
+        InvalidArgument: an option makes no sense.
+    """
+    mappings: defaultdict[str, dict[str, str | None]] = defaultdict(dict)
+    for kind in MAPPED:
+        for field in FIELDS[kind]:
+            name = url.take(f"field_mappings.{kind}.{field}", str, None)
+            if name is not None:
+                mappings[kind][field] = name or None
+    tables = {kind: url.take(f"tables.{kind}", parse_text, "") for kind in KINDS}
+    adapter = {
+        "tables": {kind: name for kind, name in tables.items() if name},
+        "field_mappings": dict(mappings),
+        "schema": url.take("schema", parse_text, None),
+    }
+    settings: dict[str, Any] = {}
+    for option, parse in (("pool_size", parse_count), ("max_overflow", parse_count), ("pool_pre_ping", parse_flag)):
+        value = url.take(option, parse, None)
+        if value is not None:
+            settings[option] = value
+    for option in ("pool_timeout", "pool_recycle"):
+        time: timedelta | None = url.take(option, parse_seconds, None)
+        if time is not None:
+            settings[option] = int(time.total_seconds()) if option == "pool_recycle" else time.total_seconds()
+    connecting: timedelta | None = url.take("connect_timeout", parse_seconds, None)
+    drivername = url.scheme.removeprefix(_PREFIX)
+    dialect, _, driver = drivername.partition("+")
+    if not driver:
+        raise InvalidArgument(
+            f"name the driver, too, and an async one: {_PREFIX}{dialect}+{_suggested(dialect)}://… not {url.scheme}://…"
+        )
+    if not url.path.strip("/"):
+        raise InvalidArgument(f"a URL of {url.scheme} names a database: {url.scheme}://host/database")
+    engine = URL.create(drivername, url.username, url.password, url.host, url.port, url.path[1:], url.rest())
+    seconds = _CONNECT_SECONDS if connecting is None else connecting.total_seconds()
+    settings["connect_args"] = _connect_args(driver, seconds)
+    return Read(engine, settings, adapter)
+
+
+def engine_options(dialect: str) -> dict[str, Any]:
+    """For an engine of our own: nothing that costs a round trip, and no conversation in an error."""
+    options: dict[str, Any] = {"hide_parameters": True}
+    if dialect in MYSQL:
+        # Transactions are begun and ended explicitly; a read stands alone, and nothing is left to be rolled back.
+        options |= {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None, "skip_autocommit_rollback": True}
+    return options
+
+
+def _connect_args(driver: str, seconds: float) -> dict[str, Any]:
+    name = _TIMEOUTS.get(driver, "timeout" if driver in {"asyncpg", "aiosqlite"} else "")
+    if not name:
+        return {}
+    return {name: max(1, round(seconds)) if name == "connect_timeout" else seconds}
+
+
+def _suggested(dialect: str) -> str:
+    return {"postgresql": "psycopg", "mysql": "asyncmy", "mariadb": "asyncmy", "sqlite": "aiosqlite"}.get(
+        dialect, "driver"
+    )

@@ -1,0 +1,16 @@
+"""What the entry point loads: it names the adapter and imports no driver."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turnkeep.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@hookimpl
+def register_adapters(register: Callable[[str, str], None]) -> None:
+    """``sqlalchemy+…://`` is opened by ``SQLAlchemyAdapter``, whatever the dialect and driver."""
+    register("sqlalchemy+*", "turnkeep_sqlalchemy.adapter:SQLAlchemyAdapter")

@@ -1,0 +1,451 @@
+"""Every statement the adapter runs, built once for the names and the database at hand.
+
+Parameters are named ``of_…`` where they choose rows and ``new_…`` where they are written.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import (
+    Interval,
+    LargeBinary,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    text,
+    union_all,
+    update,
+)
+
+from turnkeep.contract import ANYONE, WIDEN_LIMIT
+from turnkeep_sqlalchemy.columns import MYSQL, Body, Id, Instant, number, utc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Select, Table
+    from sqlalchemy.sql.base import Executable
+
+    from turnkeep.contract import Owner, SessionQuery
+    from turnkeep_sqlalchemy.tables import Tables
+
+HEAD: Final = (
+    "user_id",
+    "agent_name",
+    "status",
+    "current_route",
+    "current_step",
+    "last_message_at",
+    "completed_at",
+    "created_at",
+    "updated_at",
+    "expires_at",
+    "incarnation",
+    "version",
+    "last_commit",
+    "last_seq",
+    "floor",
+    "marks",
+    "namespace",
+    "id",
+)
+"""The fields of a head, in the order in which they are selected."""
+DOCUMENTS: Final = ("collected_data", "state")
+MESSAGE: Final = (
+    "id",
+    "role",
+    "content",
+    "encoding",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "route",
+    "step",
+    "event",
+    "metadata",
+    "reply",
+    "created_at",
+    "seq",
+    "turn_seq",
+    "commit_id",
+)
+"""As in ``StoredMessage``."""
+PAST: Final = ("commit_id", "digest", "version", "created", "first_seq", "last_seq", "message_count", "committed_at")
+"""As in ``PastCommit``."""
+_WRITTEN: Final = (
+    "agent_name",
+    "status",
+    "current_route",
+    "current_step",
+    "last_message_at",
+    "completed_at",
+    "updated_at",
+    "expires_at",
+    "version",
+    "last_commit",
+    "last_seq",
+    "floor",
+    "trim_at",
+    "marks",
+    "user_id",
+)
+"""What a commit writes into the head of a session that is there."""
+_STATUSES: Final = ("active", "completed", "abandoned")
+_SERVER_CLOCKS: Final = {
+    "postgresql": "clock_timestamp()",
+    "mysql": "UTC_TIMESTAMP(6)",
+    "mariadb": "UTC_TIMESTAMP(6)",
+}
+
+
+def has_server_clock(dialect: str) -> bool:
+    """Whether this database is asked for the time; elsewhere it is the application's."""
+    return dialect in _SERVER_CLOCKS
+
+
+class Statements:
+    """The statements for these tables on this database.
+
+    Args:
+        tables: the tables.
+        dialect: SQLAlchemy's name of the database.
+        counts: ``message_count`` is a plain column of the user's, so it has to be written.
+        client_clock: the time is a parameter, ``now``, and not the server's.
+    """
+
+    def __init__(self, tables: Tables, dialect: str, *, counts: bool, client_clock: bool) -> None:
+        self.tables = tables
+        self.dialect = dialect
+        self.counts = counts
+        self._s, self._m, self._c = tables.sessions, tables.messages, tables.commits
+        self.has_namespace = "namespace" in self._s.c
+        self.client_clock = client_clock
+        self._now: ColumnElement[Any] = (
+            bindparam("now", type_=Instant()) if client_clock else literal_column(_SERVER_CLOCKS[dialect], Instant())
+        )
+        self._head = [self._selected(self._s, field) for field in HEAD]
+        self._message = [self._selected(self._m, field) for field in MESSAGE]
+        self.load_head = self._load(None)
+        self.load_all = self._load(self._m.c.seq > self._s.c.floor)
+        self.load_window = self._load(self._m.c.seq >= self._window_start())
+        self.find = self._find()
+        self.lock = self._find().with_for_update(of=None if dialect in MYSQL else self._s, key_share=True)
+        self.past = select(*(self._selected(self._c, field) for field in PAST)).where(
+            *self._life(self._c), self._c.c.commit_id == bindparam("of_commit", type_=Id())
+        )
+        self.insert_session = insert(self._s)
+        self.update_session = self._update()
+        self.insert_messages = insert(self._m)
+        self.insert_commit = insert(self._c)
+        self.set_floor = (
+            update(self._s)
+            .where(*self._is_session(self._s.c.id))
+            .values(self._new("floor", "trim_at", "marks") | self._counted(bindparam("new_last_seq", type_=number())))
+        )
+        self.read_messages = (
+            select(*self._message)
+            .where(*self._life(self._m), self._m.c.seq.between(bindparam("of_low"), bindparam("of_high")))
+            .order_by(self._m.c.seq)
+        )
+        self.erase_messages = delete(self._m).where(*self._life(self._m), self._m.c.seq <= bindparam("of_high"))
+        self.delete_messages = delete(self._m).where(*self._is_session(self._m.c.session_id))
+        self.delete_commits = delete(self._c).where(*self._is_session(self._c.c.session_id))
+        self.delete_session = delete(self._s).where(*self._is_session(self._s.c.id))
+        self.expired = (
+            select(self._namespace(), self._s.c.id)
+            .where(self._s.c.expires_at <= self._now)
+            .order_by(self._s.c.expires_at)
+            .limit(bindparam("of_limit"))
+        )
+        self.trimmable = (
+            select(*self._head, self._moment())
+            .where(self._s.c.trim_at <= self._now)
+            .order_by(self._s.c.trim_at)
+            .limit(bindparam("of_limit"))
+        )
+        self.clock = select(self._moment())
+
+    # Parameters
+
+    def of(self, namespace: str, session_id: str, incarnation: str | None = None) -> dict[str, Any]:
+        """The parameters that choose a session, or one of its lives."""
+        found: dict[str, Any] = {"of_session": session_id}
+        if self.has_namespace:
+            found["of_namespace"] = namespace
+        if incarnation is not None:
+            found["of_incarnation"] = incarnation
+        return found
+
+    def at(self, now: datetime | None) -> dict[str, Any]:
+        """The parameter for the time, where it is one."""
+        return {"now": now} if self.client_clock else {}
+
+    def counted(self, last_seq: int, floor: int) -> dict[str, int]:
+        """``message_count``, where it has to be written."""
+        return {"message_count": last_seq - floor} if self.counts else {}
+
+    # Lists
+
+    def page(self, query: SessionQuery, position: tuple[datetime, str] | None) -> Select[Any]:
+        """The heads that follow ``position``, one more than asked for."""
+        by_activity = query.order == "activity"
+        moment = self._s.c.updated_at if by_activity else self._s.c.created_at
+        conditions = [*self._living(), *self._matching(query), *self._owned(query.scope.owner)]
+        if position is not None:
+            conditions += _after(moment, self._s.c.id, position, descending=by_activity)
+        order = (moment.desc() if by_activity else moment.asc(), self._s.c.id)
+        statuses = [query.status] if query.status or not by_activity else _STATUSES
+        parts = [
+            select(*self._head, self._moment(), moment.label("position"))
+            .where(*conditions, *([self._s.c.status == status] if status else []))
+            .order_by(*order)
+            .limit(query.limit + 1)
+            for status in statuses
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        # Each status walks its own index; what they yield is merged.
+        merged = union_all(*(select(part.subquery()) for part in parts)).subquery()
+        last = merged.c.position.desc()
+        return select(merged).order_by(last, merged.c.id).limit(query.limit + 1)
+
+    def owned(self, owner: Owner) -> Select[Any]:
+        """Every head of one owner, expired ones included."""
+        return select(*self._head, self._moment()).where(*self._in_namespace(), *self._owned(owner))
+
+    def count(self, owner: Owner) -> Any:
+        """Counts per status, agent and route over living sessions, as stored: marks that have passed not applied."""
+        c = self._s.c
+        groups = (c.status, c.agent_name, c.current_route)
+        return (
+            select(
+                *groups,
+                func.count(),
+                func.sum(c.last_seq - c.floor),
+                utc(func.min(c.created_at, type_=Instant()), self.dialect),
+                utc(func.max(c.updated_at, type_=Instant()), self.dialect),
+                func.sum(self._bytes(c.collected_data) + self._bytes(c.state)),
+            )
+            .where(*self._in_namespace(), *self._living(), *self._owned(owner))
+            .group_by(*groups)
+        )
+
+    def count_bytes(self, owner: Owner) -> Select[Any]:
+        """Bytes of the messages of living sessions."""
+        m = self._m.c
+        sizes = [self._bytes(m.content)]
+        sizes += [func.coalesce(self._bytes(part), 0) for part in (m.tool_calls, m.event, m.metadata)]
+        joined = self._m.join(self._s, and_(*self._same_life(self._m)))
+        return (
+            select(func.sum(sum(sizes[1:], sizes[0])))
+            .select_from(joined)
+            .where(*self._in_namespace(), *self._living(), *self._owned(owner), m.seq > self._s.c.floor)
+        )
+
+    def overdue(self, owner: Owner) -> Select[Any]:
+        """Heads of living sessions with marks that have passed."""
+        conditions = (*self._in_namespace(), *self._living(), *self._owned(owner), self._s.c.trim_at <= self._now)
+        return select(*self._head, self._moment()).where(*conditions)
+
+    # Parts
+
+    def _selected(self, table: Table, field: str) -> ColumnElement[Any]:
+        """A column under its field's name; NULL for a namespace that there is none of."""
+        if field not in table.c:
+            return null().label(field)
+        column = table.c[field]
+        chosen = utc(column, self.dialect) if isinstance(column.type, Instant) else column
+        return chosen.label(field)
+
+    def _moment(self) -> ColumnElement[Any]:
+        """The time of the decision, to be selected."""
+        if self.client_clock:
+            return null().label("moment")
+        return utc(self._now, self.dialect).label("moment")
+
+    def _namespace(self) -> ColumnElement[Any]:
+        return self._selected(self._s, "namespace")
+
+    def _is_session(self, session_id: ColumnElement[Any], table: Table | None = None) -> list[ColumnElement[bool]]:
+        """The rows of one session, in the table of ``session_id``."""
+        source: Any = session_id.table if table is None else table  # pyright: ignore[reportAttributeAccessIssue]
+        conditions = [session_id == bindparam("of_session", type_=Id())]
+        if self.has_namespace:
+            conditions.insert(0, source.c.namespace == bindparam("of_namespace", type_=Id()))
+        return conditions
+
+    def _life(self, table: Table) -> list[ColumnElement[bool]]:
+        """The rows of one incarnation of a session."""
+        incarnation = table.c.incarnation == bindparam("of_incarnation", type_=Id())
+        return [*self._is_session(table.c.session_id), incarnation]
+
+    def _same_life(self, table: Table, sessions: Any = None) -> list[ColumnElement[bool]]:
+        """The rows of what a session is now."""
+        s = (self._s if sessions is None else sessions).c
+        conditions = [table.c.session_id == s.id, table.c.incarnation == s.incarnation]
+        return [table.c.namespace == s.namespace, *conditions] if self.has_namespace else conditions
+
+    def _in_namespace(self) -> list[ColumnElement[bool]]:
+        return [self._s.c.namespace == bindparam("of_namespace", type_=Id())] if self.has_namespace else []
+
+    def _owned(self, owner: Owner) -> list[ColumnElement[bool]]:
+        if owner is ANYONE:
+            return []
+        return [self._s.c.user_id.is_(None) if owner is None else self._s.c.user_id == owner]
+
+    def _living(self) -> list[ColumnElement[bool]]:
+        return [or_(self._s.c.expires_at.is_(None), self._s.c.expires_at > self._now)]
+
+    def _matching(self, query: SessionQuery) -> Iterable[ColumnElement[bool]]:
+        yield from self._in_namespace()
+        if query.agent_name is not None:
+            yield self._s.c.agent_name == query.agent_name
+        if query.route is not None:
+            yield self._s.c.current_route == query.route
+        if isinstance(query.older_than, timedelta):
+            yield self._s.c.updated_at < self._ago(query.older_than)
+        elif query.older_than is not None:
+            yield self._s.c.updated_at < query.older_than
+
+    def _ago(self, time: timedelta) -> ColumnElement[Any]:
+        """So long before the server's time."""
+        if self.dialect == "postgresql":
+            return self._now - cast(time, Interval())
+        microseconds = time // timedelta(microseconds=1)
+        return func.timestampadd(text("MICROSECOND"), -microseconds, self._now, type_=Instant())
+
+    def _bytes(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Its length in bytes."""
+        if self.dialect in MYSQL:
+            return func.length(column)
+        if self.dialect == "sqlite":
+            return func.length(cast(column, LargeBinary()))
+        return func.octet_length(column)
+
+    # Loading and finding
+
+    def _load(self, wanted: ColumnElement[bool] | None) -> Select[Any]:
+        """The head, the documents, what a commit did, and the messages that are wanted, newest first.
+
+        One statement, so that all of it is of one version. The head stands in the row of the newest message only: the
+        documents may be large.
+        """
+        columns = [*self._head, *(self._selected(self._s, field) for field in DOCUMENTS)]
+        commits = self._c
+        found = self._s.outerjoin(
+            commits,
+            and_(*self._same_life(commits), commits.c.commit_id == bindparam("of_commit", type_=Id())),
+        )
+        past = [self._selected(commits, field).label(f"past_{field}") for field in PAST]
+        mine = or_(bindparam("of_anyone", type_=number()) == 1, self._owner_is())
+        if wanted is None:
+            return (
+                select(*columns, self._moment(), *past).select_from(found).where(*self._is_session(self._s.c.id), mine)
+            )
+        newest = or_(self._m.c.seq.is_(None), self._m.c.seq == self._s.c.last_seq)
+        heads = [case((newest, _bare(column)), else_=null()).label(column.key) for column in columns]
+        messages = [column.label(f"message_{column.key}") for column in map(_bare_named, self._message, MESSAGE)]
+        return (
+            select(*messages, *heads, self._moment(), *past)
+            .select_from(found.outerjoin(self._m, and_(*self._same_life_fixed(), wanted)))
+            .where(*self._is_session(self._s.c.id), mine)
+            .order_by(self._m.c.seq.desc())
+        )
+
+    def _same_life_fixed(self) -> list[ColumnElement[bool]]:
+        """As ``_same_life``, with the session's id as it was given: an index is then read from one end."""
+        return [*self._is_session(self._m.c.session_id), self._m.c.incarnation == self._s.c.incarnation]
+
+    def _owner_is(self) -> ColumnElement[bool]:
+        return self._s.c.user_id.is_not_distinct_from(bindparam("of_owner", type_=Id()))
+
+    def _window_start(self) -> ColumnElement[Any]:
+        """The first seq of the window: the newest so many, widened to begin where a commit began.
+
+        It depends on parameters only, so a database finds it before it reads messages.
+        """
+        head, first = self._s.alias("head"), self._m.alias("first_message")
+        size = bindparam("of_window", type_=number())
+        bottom = head.c.floor + 1
+        start = _greatest(bottom, head.c.last_seq - size + 1)
+        begins = func.coalesce(first.c.turn_seq, start)
+        joined = head.outerjoin(first, and_(*self._same_life_of(first, head), first.c.seq == start))
+        return (
+            select(_greatest(_greatest(bottom, start - WIDEN_LIMIT), begins))
+            .select_from(joined)
+            .where(*self._is_session(head.c.id, head))  # pyright: ignore[reportArgumentType] - an alias is a table here
+            .scalar_subquery()
+        )
+
+    def _same_life_of(self, table: Any, sessions: Any) -> list[ColumnElement[bool]]:
+        return self._same_life(table, sessions)
+
+    def _find(self) -> Select[Any]:
+        """What decides about a commit: the head, the time, and whether this commit id was seen before.
+
+        The commit id is looked up in a subquery, which no lock of the outer statement reaches: InnoDB would lock the
+        gap where it is not, and two writers that do so wait for each other.
+        """
+        c = self._c.c
+        one, none = literal_column("1", number()), literal_column("0", number())
+        seen = exists(select(one).where(*self._same_life(self._c), c.commit_id == bindparam("of_commit", type_=Id())))
+        known = case((seen, one), else_=none).label("seen")
+        return select(*self._head, self._moment(), known).where(*self._is_session(self._s.c.id))
+
+    # Writing
+
+    def _new(self, *fields: str) -> dict[str, Any]:
+        return {field: bindparam(f"new_{field}", type_=self._s.c[field].type) for field in fields}
+
+    def _counted(self, last_seq: ColumnElement[Any]) -> dict[str, Any]:
+        if not self.counts:
+            return {}
+        return {"message_count": last_seq - bindparam("new_floor", type_=number())}
+
+    def _update(self) -> Executable:
+        """The head after a commit, if it is still where it was found; documents stay where none is given."""
+        s = self._s.c
+        documents = {field: func.coalesce(bindparam(f"new_{field}", type_=Body()), s[field]) for field in DOCUMENTS}
+        unmoved = (
+            s.incarnation == bindparam("of_incarnation", type_=Id()),
+            s.version == bindparam("of_version", type_=number()),
+            s.last_commit == bindparam("of_last_commit", type_=Id()),
+        )
+        values = self._new(*_WRITTEN) | documents | self._counted(bindparam("new_last_seq", type_=number()))
+        return update(self._s).where(*self._is_session(s.id), *unmoved).values(values)
+
+
+def _greatest(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The larger of two: a function of that name is not everywhere, or is called otherwise."""
+    return case((one > other, one), else_=other)
+
+
+def _bare(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A labelled column without its label."""
+    return getattr(column, "element", column)
+
+
+def _bare_named(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+    return _bare(column).label(name)
+
+
+def _after(
+    moment: ColumnElement[Any], session_id: ColumnElement[Any], position: tuple[datetime, str], *, descending: bool
+) -> list[ColumnElement[bool]]:
+    """The rows that follow a position; the first condition is one that an index can begin at."""
+    last, last_id = position
+    if descending:
+        return [moment <= last, or_(moment < last, session_id > last_id)]
+    return [moment >= last, or_(moment > last, session_id > last_id)]

@@ -1,0 +1,134 @@
+"""What several test modules need: real databases, each test in names of its own, which are removed afterwards."""
+
+import asyncio
+import os
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from turnkeep.urls import StorageURL
+from turnkeep_sqlalchemy import SQLAlchemyAdapter
+
+ENVIRONMENT = {
+    "postgresql": "TURNKEEP_TEST_SQLALCHEMY_POSTGRES_URL",
+    "postgresql-old": "TURNKEEP_TEST_POSTGRES_OLD_URL",
+    "asyncpg": "TURNKEEP_TEST_SQLALCHEMY_POSTGRES_URL",
+    "mariadb": "TURNKEEP_TEST_MARIADB_URL",
+    "aiomysql": "TURNKEEP_TEST_MARIADB_URL",
+}
+
+
+def url_of(kind, tmp_path):
+    """The address of a database of this kind; skips where there is none, unless one was promised."""
+    if kind == "sqlite":
+        return f"sqlalchemy+sqlite+aiosqlite:///{tmp_path}/store.db"
+    variable = ENVIRONMENT[kind]
+    url = os.environ.get(variable)
+    if not url:
+        said = f"{variable} is not set: no such server to test on"
+        if os.environ.get("TURNKEEP_REQUIRE_SERVICES") == "1":
+            pytest.fail(said)
+        pytest.skip(said)
+    if kind == "postgresql-old":
+        return f"sqlalchemy+postgresql+psycopg://{url.partition('://')[2]}"
+    scheme, _, rest = url.partition("://")
+    driver = {"asyncpg": "asyncpg", "aiomysql": "aiomysql"}.get(kind)
+    return f"{scheme.rpartition('+')[0]}+{driver}://{rest}" if driver else url
+
+
+def engine_for(url, **options):
+    """An engine of the test's own; the caller disposes it."""
+    return create_async_engine(make_url(url.removeprefix("sqlalchemy+")), **options)
+
+
+def run_aside(work):
+    """Awaits work in a loop of its own, from within another one, too."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+class Place:
+    """A database, or a schema of one, that is this test's alone.
+
+    Attributes:
+        url: of it, for adapters.
+        options: what to give an adapter beside.
+    """
+
+    def __init__(self, kind, tmp_path):
+        self.kind = kind
+        self.server = url_of(kind, tmp_path)
+        self.name = f"turnkeep_kit_{secrets.token_hex(6)}"
+        self.options = {}
+        self.url = self.server
+        if "postgres" in self.server:
+            self.options = {"schema": self.name}
+        elif self.dialect == "mariadb":
+            self.url = f"{self.server.rpartition('/')[0]}/{self.name}"
+
+    @property
+    def dialect(self):
+        return make_url(self.server.removeprefix("sqlalchemy+")).get_backend_name()
+
+    def __enter__(self):
+        if self.dialect != "sqlite":
+            run_aside(execute(self.server, f"CREATE {'SCHEMA' if self.options else 'DATABASE'} {self.name}"))
+        return self
+
+    def __exit__(self, *exc_info):
+        if self.dialect != "sqlite":
+            what = f"SCHEMA {self.name} CASCADE" if self.options else f"DATABASE {self.name}"
+            run_aside(execute(self.server, f"DROP {what}"))
+
+    def adapter(self, **options):
+        """An adapter over it that owns its engine."""
+        url = StorageURL(self.url)
+        made = SQLAlchemyAdapter.from_url(url)
+        url.finish()
+        clock = options.pop("clock", None)
+        again = SQLAlchemyAdapter(made._connections.engine, clock=clock, **(self.options | options))
+        again._connections.owned = True
+        return again
+
+    def qualified(self, table):
+        return f"{self.name}.{table}" if self.options else table
+
+    async def rows(self, statement, **parameters):
+        """What a statement of the test's own finds."""
+        return await execute(self.url, statement, **parameters)
+
+    async def run(self, *statements):
+        """Executes statements of the test's own."""
+        async with connected(self.url) as connection:
+            for statement in statements:
+                await connection.execute(text(statement))
+
+
+async def execute(url, statement, **parameters):
+    """Executes one statement; its rows."""
+    async with connected(url) as connection:
+        found = await connection.execute(text(statement), parameters)
+        return found.fetchall() if found.returns_rows else []
+
+
+@asynccontextmanager
+async def connected(url):
+    engine = engine_for(url, isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def opened(adapter):
+    await adapter.open()
+    try:
+        yield adapter
+    finally:
+        await adapter.aclose()

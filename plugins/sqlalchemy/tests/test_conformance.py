@@ -1,0 +1,150 @@
+"""The suite every adapter passes, whole on three databases; parts of it with other drivers, servers and names."""
+
+import asyncio
+from typing import ClassVar
+
+import pytest
+
+from turnkeep_sqlalchemy.tables import FIELDS, MAPPED
+from turnkeep_testkit import (
+    AdapterSuite,
+    AtomicTurnSuite,
+    CancellationSuite,
+    CompareAndSwapSuite,
+    ConcurrencySuite,
+    DeleteSuite,
+    ExactnessSuite,
+    ExpirySuite,
+    FakeClock,
+    HistorySuite,
+    IdempotencySuite,
+    LifecycleSuite,
+    ListSuite,
+    OrderSuite,
+)
+
+from .kit import Place
+
+RENAMED = {kind: {field: f"x_{field}" for field in FIELDS[kind]} for kind in MAPPED}
+ONE_NAMESPACE = {kind: {"namespace": None} for kind in MAPPED}
+
+
+@pytest.fixture(scope="class")
+def shared_place(request, tmp_path_factory):
+    with Place(request.cls.kind, tmp_path_factory.mktemp("store")) as place:
+        yield place
+
+
+class OnADatabase:
+    """A place for each class; one of its own for a test that makes the tables itself."""
+
+    kind = "sqlite"
+    options: ClassVar = {}
+    session_ids: ClassVar = {
+        "turnkeep_sessions": "id",
+        "turnkeep_messages": "session_id",
+        "turnkeep_commits": "session_id",
+    }
+
+    @pytest.fixture
+    def fake_clock(self):
+        return FakeClock()
+
+    @pytest.fixture
+    def place(self, request, tmp_path):
+        if getattr(request.function, "starts_closed", False):
+            with Place(self.kind, tmp_path) as place:
+                yield place
+        else:
+            place = request.getfixturevalue("shared_place")
+            yield place
+            tables = [place.qualified(table) for table in reversed(self.session_ids)]
+            asyncio.run(place.run(*(f"DELETE FROM {table}" for table in tables)))
+
+    @pytest.fixture
+    def make_adapter(self, place, fake_clock):
+        self.place = place
+        return lambda: place.adapter(clock=fake_clock, **self.options)
+
+    async def remains(self, key):
+        counts = [
+            f"(SELECT count(*) FROM {self.place.qualified(table)} WHERE {column} = :id)"
+            for table, column in self.session_ids.items()
+        ]
+        ((total,),) = await self.place.rows(f"SELECT {' + '.join(counts)}", id=key.session_id)
+        return total
+
+
+class TestSQLite(OnADatabase, AdapterSuite):
+    pass
+
+
+class TestMariaDB(OnADatabase, AdapterSuite):
+    kind = "mariadb"
+
+
+class TestPostgreSQL(OnADatabase, AdapterSuite):
+    kind = "postgresql"
+
+
+class TestOldPostgreSQL(OnADatabase, LifecycleSuite, AtomicTurnSuite, ExpirySuite, ListSuite, ExactnessSuite):
+    kind = "postgresql-old"
+
+
+class TestAsyncpg(
+    OnADatabase, LifecycleSuite, AtomicTurnSuite, CompareAndSwapSuite, ExpirySuite, CancellationSuite, ExactnessSuite
+):
+    kind = "asyncpg"
+
+
+class TestAiomysql(OnADatabase, LifecycleSuite, AtomicTurnSuite, CompareAndSwapSuite, CancellationSuite):
+    kind = "aiomysql"
+
+
+class Renamed(
+    OnADatabase,
+    LifecycleSuite,
+    AtomicTurnSuite,
+    CompareAndSwapSuite,
+    IdempotencySuite,
+    HistorySuite,
+    ListSuite,
+    DeleteSuite,
+    ExpirySuite,
+    ConcurrencySuite,
+):
+    """Every column under another name, as in a schema that was there first."""
+
+    options: ClassVar = {"tables": {"sessions": "chat", "messages": "Said"}, "field_mappings": RENAMED}
+    session_ids: ClassVar = {"chat": "x_id", '"Said"': "x_session_id", "turnkeep_commits": "session_id"}
+
+
+class TestRenamedOnSQLite(Renamed):
+    pass
+
+
+class TestRenamedOnMariaDB(Renamed):
+    kind = "mariadb"
+    session_ids: ClassVar = {"chat": "x_id", "`Said`": "x_session_id", "turnkeep_commits": "session_id"}
+
+
+class TestRenamedOnPostgreSQL(Renamed):
+    kind = "postgresql"
+
+
+class OneNamespace(OnADatabase, AtomicTurnSuite, CompareAndSwapSuite, HistorySuite, OrderSuite, ExpirySuite):
+    """Tables without a column for the namespace."""
+
+    options: ClassVar = {"field_mappings": ONE_NAMESPACE}
+
+
+class TestOneNamespaceOnSQLite(OneNamespace):
+    pass
+
+
+class TestOneNamespaceOnMariaDB(OneNamespace):
+    kind = "mariadb"
+
+
+class TestOneNamespaceOnPostgreSQL(OneNamespace):
+    kind = "postgresql"
