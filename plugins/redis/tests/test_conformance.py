@@ -1,0 +1,129 @@
+"""The suite every adapter passes: on Redis of today, on the oldest one, and on a cluster; its core on the server's clock."""
+
+import asyncio
+from urllib.parse import quote
+
+import pytest
+
+from turnkeep_redis import RedisAdapter
+from turnkeep_testkit import (
+    AdapterSuite,
+    AtomicTurnSuite,
+    CapabilitySuite,
+    ConcurrencySuite,
+    DeleteSuite,
+    ExpirySuite,
+    FakeClock,
+    IdempotencySuite,
+    LifecycleSuite,
+    ListSuite,
+)
+
+from .kit import address, connect, connected, find_keys, from_url, new_prefix, remove
+
+
+class OnServer:
+    """Each test has a prefix of its own, which is removed after it."""
+
+    server = "redis"
+
+    @pytest.fixture
+    def url(self):
+        return address(self.server)
+
+    @pytest.fixture
+    def prefix(self, url):
+        self.url, self.prefix = url, new_prefix()
+        yield self.prefix
+
+        async def clean():
+            async with connected(url) as client:
+                await remove(client, self.prefix)
+
+        asyncio.run(clean())
+
+    async def remains(self, key):
+        """How many keys there are of a session, and how many sorted sets name it."""
+        async with connected(self.url) as client:
+            tag = f"{{{key.scope.namespace}:{quote(key.session_id, safe='')}}}"
+            keys = await find_keys(client, f"{self.prefix}*")
+            count = 0
+            for name in keys:
+                kind = await client.type(name)
+                if tag in name:
+                    count += 1 if kind == b"hash" else await client.llen(name)
+                elif kind == b"zset":
+                    members = await client.zrange(name, 0, -1)
+                    if name.endswith(":due"):
+                        members = [member.split(b" ")[1] for member in members]
+                        count += members.count(quote(key.session_id, safe="").encode())
+                    else:
+                        count += members.count(key.session_id.encode())
+            return count
+
+
+class WithClock(OnServer):
+    @pytest.fixture
+    def fake_clock(self):
+        return FakeClock()
+
+    @pytest.fixture
+    def make_adapter(self, url, prefix, fake_clock):
+        def make():
+            adapter = from_url(f"{url}?key_prefix={prefix}")
+            adapter._clock = fake_clock
+            return adapter
+
+        return make
+
+
+class TestRedis(WithClock, AdapterSuite):
+    pass
+
+
+class TestOldRedis(WithClock, AdapterSuite):
+    server = "old"
+
+
+class TestCluster(WithClock, AdapterSuite):
+    server = "cluster"
+
+
+class WithServersClock(OnServer):
+    """As an application uses it: the server's own time and expiry."""
+
+    @pytest.fixture
+    def make_adapter(self, url, prefix):
+        return lambda: from_url(f"{url}?key_prefix={prefix}")
+
+
+class TestServersClock(WithServersClock, ExpirySuite, ListSuite, CapabilitySuite):
+    pass
+
+
+class TestServersClockOnCluster(WithServersClock, ExpirySuite, ListSuite, CapabilitySuite):
+    server = "cluster"
+
+
+class TestHandedIn(OnServer, LifecycleSuite, AtomicTurnSuite, IdempotencySuite, ConcurrencySuite, DeleteSuite):
+    """A client of the application's, with settings of its own that must not matter."""
+
+    @pytest.fixture
+    def make_adapter(self, url, prefix):
+        clients = []
+
+        def make():
+            clients.append(connect(url, decode_responses=True, encoding="latin-1", protocol=3))
+            return RedisAdapter(clients[-1], key_prefix=prefix)
+
+        yield make
+        for client in clients:
+            assert client.connection_pool is not None
+
+
+class TestHandedInCluster(TestHandedIn):
+    server = "cluster"
+
+    @pytest.fixture
+    def make_adapter(self, url, prefix):
+        return lambda: RedisAdapter(connect(url, decode_responses=True), key_prefix=prefix)
