@@ -28,9 +28,13 @@ def address(name):
     pytest.skip(missing)
 
 
+RUN = f"tkt:{secrets.token_hex(6)}:"
+"""What every key of this run begins with; all of them are removed when it ends."""
+
+
 def new_prefix():
     """A prefix nobody used before."""
-    return f"tkt:{secrets.token_hex(6)}:"
+    return f"{RUN}{secrets.token_hex(4)}:"
 
 
 def connect(url, **settings):

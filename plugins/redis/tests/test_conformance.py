@@ -1,6 +1,6 @@
 """The suite every adapter passes: on Redis of today, on the oldest one, and on a cluster; its core on the server's clock."""
 
-import asyncio
+from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 import pytest
@@ -19,7 +19,7 @@ from turnkeep_testkit import (
     ListSuite,
 )
 
-from .kit import address, connect, connected, find_keys, from_url, new_prefix, remove
+from .kit import address, connected, find_keys, from_url, new_prefix, opened
 
 
 class OnServer:
@@ -34,13 +34,7 @@ class OnServer:
     @pytest.fixture
     def prefix(self, url):
         self.url, self.prefix = url, new_prefix()
-        yield self.prefix
-
-        async def clean():
-            async with connected(url) as client:
-                await remove(client, self.prefix)
-
-        asyncio.run(clean())
+        return self.prefix
 
     async def remains(self, key):
         """How many keys there are of a session, and how many sorted sets name it."""
@@ -106,24 +100,22 @@ class TestServersClockOnCluster(WithServersClock, ExpirySuite, ListSuite, Capabi
 
 
 class TestHandedIn(OnServer, LifecycleSuite, AtomicTurnSuite, IdempotencySuite, ConcurrencySuite, DeleteSuite):
-    """A client of the application's, with settings of its own that must not matter."""
+    """A client of the application's, with settings of its own that must not matter, and that stays open."""
+
+    settings = {"decode_responses": True, "encoding": "latin-1", "protocol": 3}
 
     @pytest.fixture
     def make_adapter(self, url, prefix):
-        clients = []
+        @asynccontextmanager
+        async def make():
+            async with connected(url, **self.settings) as client:
+                async with opened(RedisAdapter(client, key_prefix=prefix)) as adapter:
+                    yield adapter
+                assert await client.ping()
 
-        def make():
-            clients.append(connect(url, decode_responses=True, encoding="latin-1", protocol=3))
-            return RedisAdapter(clients[-1], key_prefix=prefix)
-
-        yield make
-        for client in clients:
-            assert client.connection_pool is not None
+        return make
 
 
 class TestHandedInCluster(TestHandedIn):
     server = "cluster"
-
-    @pytest.fixture
-    def make_adapter(self, url, prefix):
-        return lambda: RedisAdapter(connect(url, decode_responses=True), key_prefix=prefix)
+    settings = {"decode_responses": True}

@@ -70,11 +70,16 @@ class Indexes:
         creates = commit.expect is Expect.NEW
         return [_read(index, answer, status, creates=creates) for index, answer in zip(sets, answers, strict=True)]
 
-    async def take_back(self, key: SessionKey, touched: Sequence[Touched]) -> None:
-        """Puts the session where it was before a touch whose commit was refused."""
+    async def take_back(self, key: SessionKey, touched: Sequence[Touched], *, gone: bool = False) -> None:
+        """Puts the session where it was before a touch whose commit was refused; nowhere if the session is gone."""
         await self._send(
             [
-                PLACE(index.keys, key.session_id, index.now, index.status, index.active_at, index.created_at, "", "")
+                PLACE(index.keys, key.session_id, index.now, 0, "", "", "", "", "")
+                for index in touched
+                if gone and index.status
+            ]
+            or [
+                PLACE(index.keys, key.session_id, index.now, 1, index.status, index.active_at, index.created_at, "", "")
                 for index in touched
                 if index.written is not None
             ]
@@ -90,7 +95,7 @@ class Indexes:
             due = (str(Due(key.scope.namespace, key.session_id, user_id)), str(to_microseconds(result.expires_at)))
         await self._send(
             [
-                PLACE(sets, key.session_id, time, done.status, time, done.created_at, *due)
+                PLACE(sets, key.session_id, time, 0, done.status, time, done.created_at, *due)
                 for sets in self.find(key.scope.namespace, key.session_id, user_id)
                 if sets not in right
             ]
@@ -99,7 +104,7 @@ class Indexes:
     def drops(self, due: Due, as_of: int) -> list[Call]:
         """Takes a session out of all indexes, unless it was active after ``as_of`` (microseconds)."""
         return [
-            PLACE(sets, due.session_id, as_of, "", "", "", str(due) if len(sets) > 4 else "", "")
+            PLACE(sets, due.session_id, as_of, 0, "", "", "", str(due) if len(sets) > 4 else "", "")
             for sets in self.find(due.namespace, due.session_id, due.user_id)
         ]
 

@@ -158,7 +158,7 @@ class Store:
         try:
             done = read_answer(answer, commit)
         except StorageError:
-            await self._indexes.take_back(commit.key, moved or ())
+            await self._indexes.take_back(commit.key, moved or (), gone=list(answer) == [b"absent", b"0"])
             raise
         if isinstance(done, OtherOwner):
             await self._indexes.take_back(commit.key, moved or ())

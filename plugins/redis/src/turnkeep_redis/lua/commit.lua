@@ -223,7 +223,7 @@ if arg.expect == 'new' then
     return {'exists'}
   end
 elseif not visible then
-  return {'absent'}
+  return {'absent', live and '1' or '0'}
 elseif arg.expect == 'token' and not is_at(head) then
   return {'conflict', head.incarnation, digits(head.version), head.last_commit}
 end
