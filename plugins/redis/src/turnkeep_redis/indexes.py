@@ -72,18 +72,13 @@ class Indexes:
 
     async def take_back(self, key: SessionKey, touched: Sequence[Touched], *, gone: bool = False) -> None:
         """Puts the session where it was before a touch whose commit was refused; nowhere if the session is gone."""
-        await self._send(
-            [
-                PLACE(index.keys, key.session_id, index.now, 0, "", "", "", "", "")
-                for index in touched
-                if gone and index.status
-            ]
-            or [
-                PLACE(index.keys, key.session_id, index.now, 1, index.status, index.active_at, index.created_at, "", "")
-                for index in touched
-                if index.written is not None
-            ]
-        )
+        calls: list[Call] = []
+        for index in touched:
+            if index.written is None:
+                continue
+            exactly, *place = (0, "", "", "") if gone else (1, index.status, index.active_at, index.created_at)
+            calls.append(PLACE(index.keys, key.session_id, index.now, exactly, *place, "", ""))
+        await self._send(calls)
 
     async def correct(self, commit: Commit, done: Done, user_id: str | None, touched: Sequence[Touched] | None) -> None:
         """Puts a session whose commit took effect where it belongs, if the touch did not."""
