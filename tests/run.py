@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services import registry
-from services.server import ServiceError
+from services.commands import ServiceError
+from services.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -68,18 +68,19 @@ def tox() -> bool:
 
 def main() -> int:
     """Return the exit status of `make test`."""
+    services = Registry()
     required = os.environ.get("TURNKEEP_REQUIRE_SERVICES", "") not in {"", "0"}
     try:
-        started = registry.up(required=True) if required else []
+        started = services.up(required=True) if required else []
     except ServiceError as error:
         print(f"make test: {error}", file=sys.stderr)
         return 1
     try:
-        os.environ.update(registry.addresses())
+        os.environ.update(services.addresses())
         good = tox()
         last = subprocess.run([BIN / "pytest", "tests"], cwd=ROOT, check=False, stdin=subprocess.DEVNULL).returncode
     finally:
-        registry.down(started)
+        services.down(started)
     if not good:
         print("make test: a tox environment failed; the reason stands above pytest's output", file=sys.stderr)
     return last or int(not good)

@@ -1,35 +1,40 @@
-"""What every server has in common: its address, its folder, its processes.
+"""What every server has in common: its address, its folder, how it is started and ended.
 
 A new server is one module with one subclass of `Server`, listed in `registry.SERVERS`.
 """
 
-import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-STOP_SECONDS = 10.0
+from . import packages
+from .commands import ServiceError, tail
+from .processes import Processes, read_json, write_json
 
-
-class ServiceError(Exception):
-    """A server that was asked for cannot be had; the message says why."""
+# Of starts that end before they answer: the port that was free may have been taken, the old processes may not be gone.
+ATTEMPTS = 3
 
 
 class Server(ABC):
     """One server. Everything it writes is below `directory`; only processes recorded there are ever ended."""
 
     name: ClassVar[str]
+    # The packages that bring the program on Debian; installed only where servers are promised.
+    debian: ClassVar[tuple[str, ...]] = ()
+    # Servers that must run before this one is started.
+    needs: ClassVar[tuple[type["Server"], ...]] = ()
     start_seconds: ClassVar[float] = 60.0
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, home: Path) -> None:
+        self.home = home
         self.directory = home / self.name
+        self.processes = Processes(self.directory)
+        self.log = self.processes.log
+        self._facts = self.directory / "facts"
 
     @property
     def variable(self) -> str:
@@ -37,117 +42,94 @@ class Server(ABC):
         return f"TURNKEEP_TEST_{self.name.upper()}_URL"
 
     @abstractmethod
-    def find(self) -> str | None:
-        """Return the program to run (a container engine, a program of this machine, one inside a package), or None."""
+    def find(self) -> Path | None:
+        """Return the program of this machine, or the folder of a package that brings it, or None.
+
+        Raises:
+            ServiceError: the package cannot be had.
+        """
 
     @abstractmethod
-    def launch(self, program: str) -> str:
-        """Start the process or processes with `spawn` and return the address."""
+    def prepare(self, program: Path) -> str:
+        """Make the data and the settings in `directory`, which is empty; return the address it will have."""
+
+    @abstractmethod
+    def launch(self, program: Path, url: str) -> None:
+        """Start the process or processes on what is in `directory`: right after `prepare`, or after a kill."""
 
     @abstractmethod
     def answers(self, url: str) -> bool:
         """Return whether it does what tests need; an accepted connection alone says little."""
 
+    def variables(self, url: str) -> dict[str, str]:
+        """Return the variables that tests read for the server at this address, with their values."""
+        return {self.variable: url}
+
     def start(self) -> str:
-        """Start it and return its address once it answers; leave nothing behind if it does not."""
+        """Start it anew and return its address once it answers; leave no process behind if it does not."""
         program = self.find()
         if program is None:
-            raise ServiceError(f"{self.name}: no such server on this machine, and {self.variable} is not set")
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self.directory.mkdir(parents=True)
-        try:
-            url = self.launch(program)
-            self._wait(url)
-        except BaseException:
-            self.stop(keep_files=True)
-            raise
-        (self.directory / "url").write_text(url, encoding="utf-8")
+            raise ServiceError(self._absent())
+        for attempt in range(1, ATTEMPTS + 1):
+            self.stop()
+            self.directory.mkdir(parents=True)
+            try:
+                url = self.prepare(program)
+                self._run(program, url)
+            except BaseException as error:
+                self.stop(keep_files=True)
+                if not isinstance(error, _Ended) or attempt == ATTEMPTS:
+                    raise
+            else:
+                break
+        write_json(self._facts, {"program": str(program), "url": url})
         return url
 
     def address(self) -> str | None:
         """Return the address if the server started here is still running."""
-        records = self._records()
-        path = self.directory / "url"
-        if records and path.exists() and all(self._alive(record) for record in records):
-            return path.read_text(encoding="utf-8")
-        return None
+        facts = read_json(self._facts)
+        return facts["url"] if facts and self.processes.running() else None
+
+    def kill(self) -> None:
+        """End it with no time to write anything; `resume` starts it again on what the disk holds."""
+        self.processes.end(signal.SIGKILL)
+
+    def resume(self) -> str:
+        """Start it again, after `kill` or a crash, at the same address and with the data it had."""
+        facts = read_json(self._facts)
+        if facts is None:
+            raise ServiceError(f"{self.name}: never started in {self.directory}, so there is nothing to resume")
+        for attempt in range(1, ATTEMPTS + 1):
+            self.kill()
+            try:
+                self._run(Path(facts["program"]), facts["url"])
+            except _Ended:
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                break
+        return facts["url"]
 
     def stop(self, *, keep_files: bool = False) -> None:
         """End what `start` started, gently and then not. Doing it twice is harmless."""
-        records = self._records()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for record in filter(self._alive, records):
-                os.kill(record["pid"], number)
-            deadline = time.monotonic() + STOP_SECONDS
-            while any(self._alive(record) for record in records) and time.monotonic() < deadline:
-                time.sleep(0.02)
-        (self.directory / "pids").unlink(missing_ok=True)
-        if not keep_files:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        self.processes.end(self.stop_signal, signal.SIGKILL)
+        if not keep_files and self.directory.exists():
+            shutil.rmtree(self.directory)
 
-    def spawn(self, command: Sequence[str | Path], *, env: dict[str, str] | None = None) -> int:
-        """Start one process in a session of its own, its output in `log`, and record it; return its id."""
-        with (self.directory / "log").open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=self.directory,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._children.append(process)
-        records = [*self._records(), {"pid": process.pid, "born": _born(process.pid)}]
-        (self.directory / "pids").write_text(json.dumps(records), encoding="utf-8")
-        return process.pid
-
-    # Held so that a child that ends is reaped while this process lives.
-    _children: ClassVar[list[subprocess.Popen[bytes]]] = []
-
-    def _wait(self, url: str) -> None:
+    def _run(self, program: Path, url: str) -> None:
+        self.launch(program, url)
         deadline = time.monotonic() + self.start_seconds
         while not self.answers(url):
-            if not all(self._alive(record) for record in self._records()):
-                raise ServiceError(f"{self.name}: ended while starting\n{self._log_tail()}")
+            if not self.processes.running():
+                raise _Ended(f"{self.name}: ended while starting\n{tail(self.log)}")
             if time.monotonic() > deadline:
-                raise ServiceError(f"{self.name}: no answer in {self.start_seconds:g} s\n{self._log_tail()}")
+                raise ServiceError(f"{self.name}: no answer in {self.start_seconds:g} s\n{tail(self.log)}")
             time.sleep(0.05)
 
-    def _records(self) -> list[dict]:
-        try:
-            return json.loads((self.directory / "pids").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return []
-
-    def _alive(self, record: dict) -> bool:
-        for child in self._children:
-            child.poll()
-        # A process id alone may by now be somebody else's.
-        return record["born"] is not None and _born(record["pid"]) == record["born"]
-
-    def _log_tail(self) -> str:
-        path = self.directory / "log"
-        return path.read_text(encoding="utf-8", errors="replace")[-2000:] if path.exists() else ""
+    def _absent(self) -> str:
+        reason = f"{self.name}: no such server on this machine, and {self.variable} is not set"
+        return f"{reason}; on Debian: {packages.apt_line(self.debian)}" if self.debian else reason
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def _born(pid: int) -> str | None:
-    """Return when the process began; None if there is none or it has ended."""
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        state, start = fields[0], fields[19]
-    else:
-        command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-        line = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        state, _, start = line.strip().partition(" ")
-    return None if state[:1] in {"", "Z", "X"} else start.strip()
+class _Ended(ServiceError):
+    """It ended before it answered; another try may go better."""
