@@ -67,7 +67,7 @@ async def _settle(task: asyncio.Task[T], attempt: Attempt, operation: str, commi
     deadline = loop.time() + GRACE
     while not task.done():
         left = deadline - loop.time()
-        if not attempt.unanswered or left <= 0:
+        if not attempt.began or left <= 0:
             task.cancel()
             left = None
         try:
@@ -75,7 +75,7 @@ async def _settle(task: asyncio.Task[T], attempt: Attempt, operation: str, commi
         except asyncio.CancelledError:
             continue
     if task.cancelled():
-        if attempt.unanswered:
+        if attempt.began:
             raise outcome_unknown(None, commit_id, operation)
         raise asyncio.CancelledError
     error = task.exception()

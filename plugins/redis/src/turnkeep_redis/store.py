@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 64
 _GUESSES: Final = 8
+_SKEW: Final = 1_000_000
+"""Microseconds by which the clocks of a cluster's nodes may differ without an index keeping what was deleted."""
 
 
 class Store:
@@ -217,7 +219,7 @@ class Store:
                     raise corrupt(session_id, cast("bytes", answer[1]).decode(), "delete")
                 case b"done" if self._wire.is_cluster:
                     for due in {Due(namespace, session_id, owner), Due(namespace, session_id, None)}:
-                        await self._wire.ask_all(self._indexes.drops(due, int(answer[1])))
+                        await self._wire.ask_all(self._indexes.drops(due, int(answer[1]) + _SKEW))
                 case _:
                     pass
             return answer

@@ -45,9 +45,11 @@ class Attempt:
     """What is known of a call that may fail.
 
     Attributes:
-        unanswered: it was sent, or is about to be, and no answer came yet: it may have taken effect.
+        began: it was sent, or is about to be.
+        unanswered: it was, and no answer came yet: it may have taken effect.
     """
 
+    began: bool = False
     unanswered: bool = False
 
 
@@ -243,7 +245,7 @@ async def exchange(connection: Connection, commands: Sequence[Command], attempt:
 
     A connection on which this does not end is not used again: the next one to read from it would read our answer.
     """
-    before, attempt.unanswered = attempt.unanswered, True
+    before, attempt.began, attempt.unanswered = attempt.unanswered, True, True
     answers: list[Any] = []
     try:
         await connection.send_packed_command(connection.pack_commands(commands))

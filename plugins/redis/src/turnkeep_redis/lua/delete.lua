@@ -36,4 +36,4 @@ if KEYS[3] then
   redis.call('ZREM', KEYS[7], ARGV[8], ARGV[9])
 end
 local messages = head.last_seq - floor_at(head, read_marks(head.marks), now)
-return {'done', digits(now), digits(messages), live and 1 or 0}
+return {'done', digits(math.max(now, head.updated_at)), digits(messages), live and 1 or 0}
