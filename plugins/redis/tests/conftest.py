@@ -4,10 +4,12 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from redis import Redis
 
-from .kit import RUN, VARIABLES, connected, remove
+from .kit import RUN, VARIABLES, address, connected, remove
 
 sys.path.append(str(Path(__file__).parents[3]))
 
@@ -23,3 +25,11 @@ def _leave_nothing_behind():
     for variable in VARIABLES.values():
         if os.environ.get(variable):
             asyncio.run(clean(os.environ[variable]))
+
+
+@pytest.fixture(scope="session")
+def old_program():
+    """The oldest redis-server that is supported, which runs as the service of that name."""
+    name = urlsplit(address("old"))
+    with Redis(host=name.hostname, port=name.port, protocol=2) as client:
+        return str(Path(f"/proc/{client.info('server')['process_id']}/exe").readlink())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 NODE_TIMEOUT = "1000"
@@ -30,7 +30,7 @@ def free_port():
 class PrivateRedis:
     """A redis-server of this machine; the test is skipped where there is none."""
 
-    def __init__(self, directory: Path, *options: str, program=None) -> None:
+    def __init__(self, directory: Path, *options: str, program=None, before=()) -> None:
         self.program = program or shutil.which("redis-server")
         if self.program is None:
             if os.environ.get("TURNKEEP_REQUIRE_SERVICES", "") not in {"", "0"}:
@@ -40,11 +40,15 @@ class PrivateRedis:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         listen = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(directory), "--logfile", "log")
-        self.command = [self.program, *listen, *(options or DURABLE)]
+        self.command = [self.program, *before, *listen, *(options or (() if before else DURABLE))]
         self.process = None
 
     def __enter__(self):
-        self.resume()
+        try:
+            self.resume()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(self, *_):
@@ -73,6 +77,8 @@ class PrivateRedis:
             try:
                 if condition():
                     return
+            except AuthenticationError:
+                return  # it answers, and no more can be asked
             except RedisError:
                 pass
             assert time.monotonic() < deadline, f"redis-server on port {self.port} did not get there"

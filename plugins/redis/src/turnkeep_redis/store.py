@@ -154,9 +154,11 @@ class Store:
         self, commit: Commit, owner: str | None, answer: Any, touched: list[Touched] | BaseException, attempt: Attempt
     ) -> Done | OtherOwner:
         """On a cluster: what the commit came to, with the indexes saying the same."""
-        if isinstance(answer, BaseException):
-            raise answer
         moved = None if isinstance(touched, BaseException) else touched
+        if isinstance(answer, BaseException):
+            if not attempt.unanswered:  # refused by the server itself
+                await self._indexes.take_back(commit.key, moved or ())
+            raise answer
         try:
             done = read_answer(answer, commit)
         except StorageError:
