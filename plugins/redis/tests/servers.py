@@ -115,7 +115,14 @@ class PrivateCluster(ExitStack):
         return _text(node.ask("CLUSTER", "MYID"))
 
     def _node(self, directory):
-        settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT, "--repl-diskless-sync-delay", "0")
+        settings = (
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            NODE_TIMEOUT,
+            "--repl-diskless-sync-delay",
+            "0",
+        )
         return self.enter_context(PrivateRedis(directory, *DURABLE, *settings))
 
     def _info(self, node):

@@ -148,7 +148,7 @@ async def test_a_master_dies_and_its_replica_takes_over(tmp_path):
 
 
 async def test_sentinel_leads_to_the_new_master(tmp_path):
-    with PrivateRedis(tmp_path / "a") as master:
+    with PrivateRedis(tmp_path / "a") as master:  # noqa: SIM117 - the replica needs its port
         with PrivateRedis(tmp_path / "b", "--replicaof", f"127.0.0.1 {master.port}") as replica:
             replica.wait(lambda: replica.ask("INFO", "replication")["master_link_status"] == "up")
             settings = tmp_path / "sentinel.conf"

@@ -1,4 +1,7 @@
-"""The suite every adapter passes: on Redis of today, on the oldest one, and on a cluster; its core on the server's clock."""
+"""The suite every adapter passes: on Redis, on the oldest one, on a cluster; parts of it in other settings.
+
+What depends on the texts alone, and not on the server, runs every day on one of the three only.
+"""
 
 from contextlib import asynccontextmanager
 from urllib.parse import quote
@@ -20,6 +23,8 @@ from turnkeep_testkit import (
 )
 
 from .kit import address, connected, find_keys, from_url, new_prefix, opened
+
+_BY_TEXT = {"exact", "isolation"}
 
 
 class OnServer:
@@ -75,11 +80,19 @@ class TestRedis(WithClock, AdapterSuite):
     pass
 
 
-class TestOldRedis(WithClock, AdapterSuite):
+class WholeInCampaigns(WithClock):
+    @pytest.fixture(autouse=True)
+    def _every_day(self, request, pytestconfig):
+        theme = request.function.__module__.rpartition(".")[2]
+        if theme in _BY_TEXT and not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("every day on one server only; --turnkeep-campaign runs it on all")
+
+
+class TestOldRedis(WholeInCampaigns, AdapterSuite):
     server = "old"
 
 
-class TestCluster(WithClock, AdapterSuite):
+class TestCluster(WholeInCampaigns, AdapterSuite):
     server = "cluster"
 
 
@@ -102,13 +115,14 @@ class TestServersClockOnCluster(WithServersClock, ExpirySuite, ListSuite, Capabi
 class TestHandedIn(OnServer, LifecycleSuite, AtomicTurnSuite, IdempotencySuite, ConcurrencySuite, DeleteSuite):
     """A client of the application's, with settings of its own that must not matter, and that stays open."""
 
-    settings = {"decode_responses": True, "encoding": "latin-1", "protocol": 3}
+    def settings(self):
+        return {"decode_responses": True, "encoding": "latin-1", "protocol": 3}
 
     @pytest.fixture
     def make_adapter(self, url, prefix):
         @asynccontextmanager
         async def make():
-            async with connected(url, **self.settings) as client:
+            async with connected(url, **self.settings()) as client:
                 async with opened(RedisAdapter(client, key_prefix=prefix)) as adapter:
                     yield adapter
                 assert await client.ping()
@@ -118,4 +132,6 @@ class TestHandedIn(OnServer, LifecycleSuite, AtomicTurnSuite, IdempotencySuite, 
 
 class TestHandedInCluster(TestHandedIn):
     server = "cluster"
-    settings = {"decode_responses": True}
+
+    def settings(self):
+        return {"decode_responses": True}

@@ -101,7 +101,9 @@ async def test_a_head_that_cannot_be_read(store, field, value):
         await adapter.load(KEY, LoadQuery())
 
 
-@pytest.mark.parametrize("item", [b"", b"no json", b"[]", b"[0,1]", b'{"a":1}', b"\xff", b"[0," + b'"x",' * 13 + b'"x"]'])
+@pytest.mark.parametrize(
+    "item", [b"", b"no json", b"[]", b"[0,1]", b'{"a":1}', b"\xff", b"[0," + b'"x",' * 13 + b'"x"]']
+)
 async def test_a_message_that_cannot_be_read(store, item):
     adapter, client, keys = store
     await adapter.commit(new_commit(KEY, "one", "two", "three"))
@@ -131,7 +133,9 @@ async def test_another_type_at_a_key_of_ours(url, part):
                 await adapter.commit(commit)
             await client.delete(names[part])
             assert (await adapter.commit(commit)).replayed
-            assert [head.session_id for head in (await adapter.find_sessions(SessionQuery(KEY.scope, 9))).items] == ["s1"]
+            assert [head.session_id for head in (await adapter.find_sessions(SessionQuery(KEY.scope, 9))).items] == [
+                "s1"
+            ]
             return
         before = await everything(client, prefix)
         with pytest.raises(CorruptRecord, match="key_prefix"):

@@ -152,7 +152,23 @@ async def test_a_new_owner_after_expiry_takes_the_place_of_the_old(url):
 
 @pytest.mark.parametrize(
     "session_id",
-    ["{", "}", "{}", "}{", "a{b}c", "*", "?", "[a]", "\\", "a\r\nDEL x\r\n", ":head", "a:messages", "%7B", "é", "😀" * 128],
+    [
+        "{",
+        "}",
+        "{}",
+        "}{",
+        "a{b}c",
+        "*",
+        "?",
+        "[a]",
+        "\\",
+        "a\r\nDEL x\r\n",
+        ":head",
+        "a:messages",
+        "%7B",
+        "é",
+        "😀" * 128,
+    ],
 )
 def test_ids_mean_nothing_within_keys(session_id):
     keys = Keys("p:")

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
+import redis
 from redis.asyncio import Redis, RedisCluster
 
-import redis
 from turnkeep.connecting import build
 from turnkeep.errors import ConfigurationError, InvalidArgument, StorageUnavailable
 from turnkeep.plugins import Plugins

@@ -149,9 +149,10 @@ async def test_a_connection_whose_reply_was_not_read_is_not_used_again():
 
 async def test_more_callers_than_connections_wait_for_their_turn():
     url = address("redis")
-    async with connected(url) as client, opened(
-        from_url(f"{url}?key_prefix={new_prefix()}&max_connections=2")
-    ) as adapter:
+    async with (
+        connected(url) as client,
+        opened(from_url(f"{url}?key_prefix={new_prefix()}&max_connections=2")) as adapter,
+    ):
         before = len(await client.client_list())
         await asyncio.gather(*(adapter.commit(new_commit(SessionKey(KEY.scope, f"s{n}"), "x")) for n in range(100)))
         assert len(await client.client_list()) <= before + 2

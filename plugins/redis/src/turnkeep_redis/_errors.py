@@ -156,7 +156,8 @@ def is_lost(error: BaseException) -> bool:
 def corrupt(session_id: str, damage: str, operation: str) -> CorruptRecord:
     """The error for a session that contradicts itself."""
     return CorruptRecord(
-        f"session {session_id!r:.200} is damaged: {damage}; was something evicted? (maxmemory-policy must be noeviction)",
+        f"session {session_id!r:.200} is damaged: {damage}; was something evicted? "
+        "The server's maxmemory-policy must be noeviction",
         adapter=NAME,
         operation=operation,
     )

@@ -64,9 +64,9 @@ _CAPABILITIES: Final = {
 class RedisAdapter(StorageAdapter):
     """Keeps sessions in Redis 6.2 or newer: one server, the master that Sentinel names, or a cluster.
 
-    A commit is one script on the session's two keys, and so is a load. Everything of a session lies in one slot and has
-    one expiry, by the server's clock. Lists are sorted sets: on a cluster they lie in other slots and are written beside
-    the commit, before it is acknowledged.
+    A commit is one script on the session's two keys, and so is a load. Everything of a session lies in one slot and
+    has one expiry, by the server's clock. Lists are sorted sets: on a cluster they lie in other slots and are written
+    beside the commit, before it is acknowledged.
 
     How durable a commit is depends on the server's settings, which ``check`` reads; a failover may lose the last ones,
     which a later commit then meets as a conflict.
@@ -80,8 +80,8 @@ class RedisAdapter(StorageAdapter):
         key_prefix: what every key begins with; letters, digits and ``_ . : / -``.
         session_ttl: default of idle time, in seconds or as ``timedelta``, after which a session goes; None: never.
         message_ttl: default of the age at which a message leaves the history; None: never.
-        durability: ``"server"``: as durable as the server's settings. ``"synced"``: each commit waits until it is on the
-            server's disk (WAITAOF, so Redis 7.2 or newer with ``appendonly yes``).
+        durability: ``"server"``: as durable as the server's settings. ``"synced"``: each commit waits until it is on
+            the server's disk (WAITAOF, so Redis 7.2 or newer with ``appendonly yes``).
         replicas: with ``"synced"``, on the disks of how many replicas, too.
         clock: the time of commits, aware; for tests. Redis then expires nothing by itself, ``sweep`` does.
 
@@ -208,7 +208,7 @@ class RedisAdapter(StorageAdapter):
         """What ``work`` gives; what it raises, as an error of ours."""
         try:
             return await work
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again, ours or as it is
             told = translate(error, operation)
             raise told from told.__cause__
 

@@ -61,16 +61,18 @@ class HandedIn(Source):
         self._client = client
 
     def connect(self) -> Wire:
+        """As the client that was handed in knows it."""
         return Cluster(self._client) if isinstance(self._client, RedisCluster) else Server(self._client)
 
     async def release(self) -> None:
-        pass
+        """Does nothing: who opened it closes it."""
 
     def copy(self) -> Source:
+        """Itself: there is only the one client."""
         return self
 
     def forget(self) -> None:
-        pass
+        """Does nothing: it cannot be replaced."""
 
 
 @dataclass
@@ -102,9 +104,10 @@ class Address(Source):
     _open: list[Redis | RedisCluster] = field(default_factory=list, init=False, repr=False)
 
     def connect(self) -> Wire:
+        """A client of its own, with a connection when the first one is needed."""
         if self.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.nodes]
-            cluster = RedisCluster(startup_nodes=nodes, **self._settings(), **self.login)
+            cluster = RedisCluster(startup_nodes=nodes, **self._settings(), **self._login())
             self._open.append(cluster)
             return Cluster(cluster, self.connections)
         client = self._find_master() if self.kind == "sentinel" else self._connect_to_server()
@@ -112,26 +115,31 @@ class Address(Source):
         return Server(client, self.connections)
 
     async def release(self) -> None:
+        """Closes every client that was made."""
         while self._open:
             await self._open.pop().aclose()
 
     def copy(self) -> Source:
+        """The same address."""
         return replace(self)
 
     def forget(self) -> None:
+        """Leaves the clients as they are."""
         self._open = []
 
     def _connect_to_server(self) -> Redis:
         ((host, port),) = self.nodes
-        return Redis(host=host, port=port, db=self.database, **self._settings(), **self.login)
+        return Redis(host=host, port=port, db=self.database, **self._settings(), **self._login())
 
     def _find_master(self) -> Redis:
         settings = self._settings()
-        sentinel = Sentinel(
-            self.nodes, sentinel_kwargs={**settings, **self.sentinel_login}, db=self.database, **settings, **self.login
-        )
+        watch: dict[str, Any] = {**settings, **self.sentinel_login}
+        sentinel = Sentinel(self.nodes, sentinel_kwargs=watch, db=self.database, **settings, **self._login())
         self._open += sentinel.sentinels
-        return sentinel.master_for(self.service)
+        return sentinel.master_for(self.service)  # pyright: ignore[reportUnknownMemberType] - the driver's
+
+    def _login(self) -> dict[str, Any]:
+        return dict(self.login)
 
     def _settings(self) -> dict[str, Any]:
         # Who waits how long is the caller's business, and who repeats what is the wire's.

@@ -112,7 +112,7 @@ def _judge_version(fact: Facts) -> Check:
         "version",
         ok=False,
         warning=True,
-        detail=f"{detail}: whoever may send scripts can break out of them (CVE-2025-49844), unless your vendor patched it",
+        detail=f"{detail}: who may send scripts can break out of them (CVE-2025-49844), unless your vendor patched it",
         fix="use one of " + ", ".join(".".join(map(str, patched)) for patched in _PATCHED[product]) + ", or newer",
     )
 

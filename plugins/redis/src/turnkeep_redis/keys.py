@@ -1,7 +1,7 @@
 """Every key there is, made here and nowhere else.
 
-Ids may be any text. Within keys they are percent-encoded, so that no brace, line break, glob or separator of theirs means
-anything; what is between the braces of a key decides in which slot of a cluster it lies.
+Ids may be any text. Within keys they are percent-encoded, so that no brace, line break, glob or separator of theirs
+means anything; what is between the braces of a key decides in which slot of a cluster it lies.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from turnkeep.retention import to_microseconds
 from turnkeep_redis._errors import corrupt
 from turnkeep_redis.heads import read_head
 from turnkeep_redis.keys import SHARDS, Due
-from turnkeep_redis.scripts import HEAD, LIST
+from turnkeep_redis.scripts import HEAD, LIST, Call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -73,14 +73,13 @@ class Listing:
         """The heads that follow the cursor."""
         position = _read_position(query)
         found: list[tuple[Entry, Head]] = []
-        before: int | None = None
+        before = _read_before(query, int(clock) if clock else await self._ask_time(query))
+        if position is None and before is not None and query.order == "activity":
+            # Everything that is younger comes first, and need not be looked at.
+            position = Entry(min(max(-before - self._patience, -_EXACT), _EXACT), "")
+        entries = Entries([], more=False, now=0)
         for _ in range(_ROUNDS):
             entries = await self.entries(query.scope, query.order, query.status, position, query.limit + 1, clock)
-            if before is None:
-                before = _read_before(query, entries.now)
-                if position is None and before is not None and query.order == "activity":
-                    position = Entry(max(-before - self._patience, -_EXACT), "")
-                    continue
             heads = await self.heads(query.scope, entries, clock)
             found += [
                 (entry, there.head)
@@ -94,6 +93,13 @@ class Listing:
         if len(found) > query.limit:
             return SessionPage(items, make_cursor(query.order, *found[query.limit - 1][0]))
         return SessionPage(items, make_cursor(query.order, *position) if entries.more and position else None)
+
+    async def _ask_time(self, query: SessionQuery) -> int:
+        """The server's time in microseconds, if the query needs it."""
+        if not isinstance(query.older_than, timedelta):
+            return 0
+        seconds, microseconds = await self._wire.ask(Call(self._keys.due(0), (b"TIME",)))
+        return int(seconds) * 1_000_000 + int(microseconds)
 
     async def walk(self, scope: Scope, clock: str, chunk: int) -> AsyncGenerator[Entries]:
         """All entries of a scope by creation, some at a time."""

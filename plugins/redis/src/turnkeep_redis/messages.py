@@ -42,13 +42,12 @@ def read_messages(text: bytes, first: int, count: int, session_id: str) -> tuple
     make = cast("Callable[..., StoredMessage]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType] - typeshed
     try:
         items = cast("list[list[Any]]", _decode(text.decode()))
-        if len(items) != count or any(len(item) != _FIELDS for item in items):
-            raise ValueError(f"{len(items)} messages instead of {count}, or not all of their fields")
-        return tuple(
-            [
-                make(StoredMessage, (*item[1:13], from_microseconds(item[13]), seq, seq - item[0], item[14]))
-                for seq, item in enumerate(items, first)
-            ]
-        )
-    except (ValueError, TypeError, OverflowError) as error:
+        found = [
+            make(StoredMessage, (*item[1:13], from_microseconds(item[13]), seq, seq - item[0], item[14]))
+            for seq, item in enumerate(items, first)
+        ]
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
         raise corrupt(session_id, f"its messages cannot be read ({error})", "load") from error
+    if len(found) != count or any(len(item) != _FIELDS for item in items):
+        raise corrupt(session_id, f"{len(found)} messages instead of {count}, or not all of their fields", "load")
+    return tuple(found)

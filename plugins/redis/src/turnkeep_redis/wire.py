@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from redis.exceptions import (
     AskError,
@@ -28,8 +28,9 @@ from turnkeep_redis._errors import is_lost
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redis.asyncio import Connection, Redis
+    from redis.asyncio import Redis
     from redis.asyncio.cluster import ClusterNode, RedisCluster
+    from redis.asyncio.connection import AbstractConnection
 
     from turnkeep_redis.scripts import Call
 
@@ -57,7 +58,8 @@ class Wire(ABC):
     """A way to a Redis. It opens connections when they are needed, and closes none that it did not use up.
 
     Args:
-        limit: how many connections may be in use at once; whoever needs one more waits. None: as many as the client has.
+        limit: how many connections may be in use at once; whoever needs one more waits. None: as many as the client
+            has.
     """
 
     is_cluster: ClassVar[bool]
@@ -66,7 +68,7 @@ class Wire(ABC):
         self._places = nullcontext() if limit is None else asyncio.Semaphore(limit)
 
     async def ask(self, call: Call, *more: Command, attempt: Attempt | None = None) -> Any:
-        """The answer to one call; ``more`` commands follow it on the same connection, and any error of theirs is raised.
+        """The answer to one call; ``more`` commands follow it on the same connection, and errors of theirs are raised.
 
         A call whose connection was lost is sent once more: every script of ours recognises that.
 
@@ -201,7 +203,8 @@ class Cluster(Wire):
                 await self._renew_map()
                 node = self._find_node(call)
             elif isinstance(answer, AskError):
-                node = self._client.get_node(host=answer.host, port=answer.port)
+                host, port = cast("tuple[str, int]", (answer.host, answer.port))  # pyright: ignore[reportUnknownMemberType] - the driver's
+                node = self._client.get_node(host=host, port=port)
                 before = [(b"ASKING",)]
                 if node is None:
                     await self._renew_map()
@@ -240,7 +243,7 @@ class Cluster(Wire):
         await asyncio.shield(self._renewing)
 
 
-async def exchange(connection: Connection, commands: Sequence[Command], attempt: Attempt) -> list[Any]:
+async def exchange(connection: AbstractConnection, commands: Sequence[Command], attempt: Attempt) -> list[Any]:
     """The answers to commands that are sent together, errors of the server among them.
 
     A connection on which this does not end is not used again: the next one to read from it would read our answer.
