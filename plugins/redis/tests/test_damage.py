@@ -1,6 +1,8 @@
 """A server that is full, read-only, or has lost or mixed up what was stored: a typed error, and nothing half done."""
 
 import asyncio
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -248,6 +250,23 @@ async def test_a_login_that_is_refused(tmp_path):
             await from_url(private.url).open()
         async with opened(from_url(private.url.replace("redis://", "redis://:right@"))) as adapter:
             await adapter.commit(new_commit(KEY, "one"))
+
+
+async def test_a_user_with_no_more_than_the_documented_rights(tmp_path):
+    page = (Path(__file__).parents[3] / "docs/how-to/redis.md").read_text(encoding="utf-8")
+    rule = next(line for line in page.splitlines() if line.startswith("ACL SETUSER"))
+    with PrivateRedis(tmp_path) as private:
+        private.ask(*rule.replace(">PASSWORD", ">right").split())
+        url = private.url.replace("redis://", "redis://turnkeep:right@")
+        async with opened(from_url(url)) as adapter:
+            await adapter.commit(new_commit(KEY, "one", user_id="ana", ttl=timedelta(hours=1)))
+            assert (await adapter.load(KEY, LoadQuery())).head.message_count == 1
+            assert len((await adapter.find_sessions(SessionQuery(KEY.scope, 9, older_than=timedelta(0)))).items) == 1
+            await adapter.sweep(10)
+            assert (await adapter.delete_owner(Scope("shop", "ana"))).sessions == 1
+            assert "cannot be seen" in str(await adapter.check())
+        with pytest.raises(StorageRefused, match="may not"):
+            await from_url(f"{url}?key_prefix=other:").open()
 
 
 async def test_what_answers_there_is_no_redis():
