@@ -14,8 +14,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from .pages import API, PAGES, ROOT, name_of, read
 
 SKIPPED = {
-    "docs/tutorial/your-own-plugin.md": 1,
-    # a module of a package that is only told of
+    "docs/tutorial/your-own-plugin.md": 1,  # a module of a package that is only told of
     "plugins/testkit/README.md": 2,
     # They need a Redis server.
     "docs/how-to/redis.md": 2,

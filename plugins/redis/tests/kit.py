@@ -1,5 +1,6 @@
 """What several test modules need: a server's address, a prefix of one's own, a look at what lies there."""
 
+import asyncio
 import os
 import secrets
 from contextlib import asynccontextmanager
@@ -80,5 +81,6 @@ async def find_keys(client, pattern="*"):
 
 async def remove(client, prefix):
     """Removes what a test left below its prefix."""
-    for key in await find_keys(client, f"{prefix}*"):
-        await client.delete(key)
+    keys = await find_keys(client, f"{prefix}*")
+    for start in range(0, len(keys), 50):
+        await asyncio.gather(*(client.unlink(key) for key in keys[start : start + 50]))

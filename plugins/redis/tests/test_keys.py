@@ -87,6 +87,13 @@ async def test_an_expired_session_leaves_no_key_after_a_sweep(store):
     assert await store.names() == {"schema"}
 
 
+async def test_what_expired_of_an_owner_is_erased_from_the_lists(store):
+    await store.create("s1", "one", user_id="ana", ttl=timedelta(milliseconds=200))
+    await asyncio.sleep(0.3)
+    assert (await store.adapter.delete_owner(Scope("shop", "ana"))).sessions == 0
+    assert await store.names() == {"schema"}
+
+
 async def test_one_expiry_for_all_keys_of_a_session(store):
     key = SessionKey(SCOPE, "s1")
     await store.adapter.commit(new_commit(key, ttl=2 * HOUR))

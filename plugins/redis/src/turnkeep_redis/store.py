@@ -234,8 +234,9 @@ class Store:
         async def erase(session_id: str, now: int) -> Sequence[Any]:
             answer = await self._delete(SessionKey(scope, session_id), None, expired=True)
             if answer[0] == b"absent":
-                owner = cast("str", scope.owner)
-                await self._wire.ask_all(self._indexes.drops(Due(scope.namespace, session_id, owner), now)[1:])
+                drops = self._indexes.drops(Due(scope.namespace, session_id, cast("str", scope.owner)), now)
+                # A session that is there and somebody else's stays in everybody's index.
+                await self._wire.ask_all(drops[1:] if answer[2] else drops)
             return answer
 
         async for entries in self._listing.walk(scope, self._now(), _CHUNK):

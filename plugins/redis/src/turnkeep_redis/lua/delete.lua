@@ -12,7 +12,7 @@ if damage then
 end
 local live = is_live(head, now)
 if not head or not sees(ARGV[2], head.user_id) or not (live or ARGV[10] == '1') then
-  return {'absent', digits(now)}
+  return {'absent', digits(now), head and 1 or 0}
 end
 if ARGV[4] ~= '' and not (
   head.incarnation == ARGV[4] and digits(head.version) == ARGV[5] and head.last_commit == ARGV[6]
