@@ -10,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Lost
 
 from turnkeep.contract import Expect, LoadQuery, Scope, SessionKey
+from turnkeep.errors import CommitOutcomeUnknown
 from turnkeep_redis import RedisAdapter
 from turnkeep_redis.scripts import LOAD
 from turnkeep_testkit import FaultProxy, new_commit, new_message
@@ -156,6 +157,28 @@ async def test_more_callers_than_connections_wait_for_their_turn():
         before = len(await client.client_list())
         await asyncio.gather(*(adapter.commit(new_commit(SessionKey(KEY.scope, f"s{n}"), "x")) for n in range(100)))
         assert len(await client.client_list()) <= before + 2
+
+
+async def test_what_waits_for_the_disk_travels_with_the_commit():
+    """WAITAOF needs a newer Redis than most machines have; WAIT travels the same way."""
+    url = address("redis")
+    async with FaultProxy(*address_of(url)) as proxy:
+        adapter = from_url(f"{redirected(url, proxy.host, proxy.port)}?key_prefix={new_prefix()}")
+        adapter._wait_for = ("WAIT", 0, 1)
+        async with opened(adapter):
+            token = (await adapter.commit(new_commit(KEY, "one"))).token
+            before = proxy.traffic
+            token = (await adapter.commit(new_commit(KEY, "two", expect=token))).token
+            assert (proxy.traffic - before).round_trips == 1
+        adapter._wait_for = ("WAITAOF", 1, 0, 0)
+        adapter._prepare = lambda wire, *, create: asyncio.sleep(0)
+        async with opened(adapter), connected(url) as client:
+            if (await client.info("server"))["redis_version"] >= "7.2":
+                pytest.skip("this server can wait")
+            commit = new_commit(KEY, "three", expect=token)
+            with pytest.raises(CommitOutcomeUnknown):
+                await adapter.commit(commit)
+            assert (await adapter.load(KEY, LoadQuery())).head.token.commit_id == commit.commit_id
 
 
 def test_what_is_sent_is_bytes_whatever_the_clients_encoding():
