@@ -164,6 +164,7 @@ async def test_what_waits_for_the_disk_travels_with_the_commit():
     url = address("redis")
     async with FaultProxy(*address_of(url)) as proxy:
         adapter = from_url(f"{redirected(url, proxy.host, proxy.port)}?key_prefix={new_prefix()}")
+        adapter._prepare = lambda wire, *, create: asyncio.sleep(0)  # which would refuse a server without WAITAOF
         adapter._wait_for = ("WAIT", 0, 1)
         async with opened(adapter):
             token = (await adapter.commit(new_commit(KEY, "one"))).token
@@ -171,7 +172,6 @@ async def test_what_waits_for_the_disk_travels_with_the_commit():
             token = (await adapter.commit(new_commit(KEY, "two", expect=token))).token
             assert (proxy.traffic - before).round_trips == 1
         adapter._wait_for = ("WAITAOF", 1, 0, 0)
-        adapter._prepare = lambda wire, *, create: asyncio.sleep(0)
         async with opened(adapter), connected(url) as client:
             if (await client.info("server"))["redis_version"] >= "7.2":
                 pytest.skip("this server can wait")
