@@ -94,6 +94,7 @@ class TestOldRedis(WholeInCampaigns, AdapterSuite):
 
 class TestCluster(WholeInCampaigns, AdapterSuite):
     server = "cluster"
+    machine_runs = 10
 
 
 class WithServersClock(OnServer):
@@ -108,7 +109,7 @@ class TestServersClock(WithServersClock, ExpirySuite, ListSuite, CapabilitySuite
     pass
 
 
-class TestServersClockOnCluster(WithServersClock, ExpirySuite, ListSuite, CapabilitySuite):
+class TestServersClockOnCluster(WithServersClock, ExpirySuite):
     server = "cluster"
 
 
@@ -130,8 +131,9 @@ class TestHandedIn(OnServer, LifecycleSuite, AtomicTurnSuite, IdempotencySuite, 
         return make
 
 
-class TestHandedInCluster(TestHandedIn):
+class TestHandedInCluster(OnServer, LifecycleSuite, AtomicTurnSuite):
     server = "cluster"
+    make_adapter = TestHandedIn.make_adapter
 
     def settings(self):
         return {"decode_responses": True}

@@ -1,19 +1,24 @@
 """Which keys there are, when, and for how long: the page on keys, held to the server."""
 
 import asyncio
+import re
 import time
 from datetime import timedelta
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 from turnkeep.contract import Expect, HeadChange, LoadQuery, Scope, SessionKey
 from turnkeep.errors import InvalidArgument
+from turnkeep_redis._errors import CODES
 from turnkeep_redis.keys import SHARDS, Due, Keys
 from turnkeep_testkit import FakeClock, new_commit
 
 from .kit import address, connected, find_keys, from_url, new_prefix, opened
 
 SCOPE = Scope("shop")
+SWEEPS = {"ZRANGEBYSCORE", "WITHSCORES", "LIMIT", "ZREM"}
 HOUR = timedelta(hours=1)
 
 
@@ -188,6 +193,19 @@ def test_ids_mean_nothing_within_keys(session_id):
     due = Due("shop", session_id, session_id)
     assert Due.parse(str(due)) == due
     assert Due.parse(str(due._replace(user_id=None))).user_id is None
+
+
+def test_nothing_looks_beyond_its_own_keys():
+    """No command that walks or empties a whole server, in any script or module."""
+    sources = [file.read_text(encoding="utf-8") for file in files("turnkeep_redis").joinpath("lua").iterdir()]
+    called = {name for text in sources for name in re.findall(r"redis\.call\(\s*'(\w+)'", text)}
+    hashes = {"HMGET", "HGET", "HSET", "HDEL", "HSTRLEN"}
+    lists = {"LLEN", "LRANGE", "LINDEX", "LTRIM", "RPUSH"}
+    sorted_sets = {"ZADD", "ZREM", "ZSCORE", "ZCARD", "ZCOUNT", "ZRANGE"}
+    assert called == {"TIME", "EXISTS", "DEL", "PEXPIREAT", "PERSIST", *hashes, *lists, *sorted_sets}
+    modules = [file.read_text(encoding="utf-8") for file in Path(str(files("turnkeep_redis"))).glob("*.py")]
+    sent = {name for text in modules for name in re.findall(r"b?\"([A-Z]{3,})\"", text)} - set(CODES)
+    assert sent == {"EVAL", "EVALSHA", "ASKING", "WAITAOF", "INFO", "CONFIG", "GET", "SETNX", "TIME", *SWEEPS}
 
 
 def test_ids_do_not_share_keys():
