@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 NAME: Final = "redis"
 
+DRIVER_ERRORS: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+"""Whatever can come of a call to a server."""
+
 
 class _Meaning(NamedTuple):
     error: type[StorageError]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, cast
 
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 
 from turnkeep.contract import Check
 from turnkeep.errors import StorageRefused, TurnkeepError
-from turnkeep_redis._errors import NAME, translate
+from turnkeep_redis._errors import DRIVER_ERRORS, NAME, translate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OLDEST: Final = (6, 2)
 WAITAOF: Final = (7, 2)
-_UNREACHABLE: Final = (RedisError, RedisClusterException, OSError, TurnkeepError)
+_UNREACHABLE: Final = (*DRIVER_ERRORS, TurnkeepError)
 
 # Lua of older ones can be made to run foreign code by who may send scripts (CVE-2025-49844, -46817, -46818, -46819).
 _PATCHED: Final = {

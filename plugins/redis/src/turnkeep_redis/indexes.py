@@ -8,10 +8,12 @@ is gone is skipped by lists, and dropped.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from turnkeep.contract import UNCHANGED, Expect
 from turnkeep.retention import to_microseconds
+from turnkeep_redis._errors import DRIVER_ERRORS
 from turnkeep_redis.keys import Due
 from turnkeep_redis.scripts import PLACE, TOUCH
 
@@ -71,14 +73,18 @@ class Indexes:
         return [_read(index, answer, status, creates=creates) for index, answer in zip(sets, answers, strict=True)]
 
     async def take_back(self, key: SessionKey, touched: Sequence[Touched], *, gone: bool = False) -> None:
-        """Puts the session where it was before a touch whose commit was refused; nowhere if the session is gone."""
+        """Puts the session where it was before a touch whose commit was refused; nowhere if the session is gone.
+
+        The refusal is what the caller has to hear: where this fails, lists show the session as more recent than it is.
+        """
         calls: list[Call] = []
         for index in touched:
             if index.written is None:
                 continue
             exactly, *place = (0, "", "", "") if gone else (1, index.status, index.active_at, index.created_at)
             calls.append(PLACE(index.keys, key.session_id, index.now, exactly, *place, "", ""))
-        await self._send(calls)
+        with suppress(*DRIVER_ERRORS):
+            await self._send(calls)
 
     async def correct(self, commit: Commit, done: Done, user_id: str | None, touched: Sequence[Touched] | None) -> None:
         """Puts a session whose commit took effect where it belongs, if the touch did not."""

@@ -6,13 +6,11 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from redis.exceptions import RedisError
-
 from turnkeep.contract import SessionPage
 from turnkeep.cursors import make_cursor, read_cursor
 from turnkeep.errors import InvalidArgument
 from turnkeep.retention import to_microseconds
-from turnkeep_redis._errors import corrupt
+from turnkeep_redis._errors import DRIVER_ERRORS, corrupt
 from turnkeep_redis.heads import read_head
 from turnkeep_redis.keys import SHARDS, Due
 from turnkeep_redis.scripts import HEAD, LIST, Call
@@ -153,7 +151,7 @@ class Listing:
     async def _drop(self, gone: list[Due], now: int) -> None:
         """Drops the entries of sessions that are gone; a reader who may not write leaves them."""
         calls = [call for due in gone for call in self._indexes.drops(due, now - self._patience)]
-        with suppress(RedisError, OSError):
+        with suppress(*DRIVER_ERRORS):
             await self._wire.ask_all(calls)
 
 

@@ -125,7 +125,9 @@ class Store:
             if isinstance(done, Done):
                 self._owners.remember(commit.key, owner)
                 if done.previous_owner is not None and done.previous_owner != owner:
+                    attempt.unanswered = True  # an error from here on does not say that nothing was written
                     await self._forget_owner(commit.key, done.previous_owner, done.committed)
+                    attempt.unanswered = False
                 return done.committed
             owner = done.user_id
         raise _restless(commit.key, "commit")
@@ -220,6 +222,8 @@ class Store:
                 case b"corrupt":
                     raise corrupt(session_id, cast("bytes", answer[1]).decode(), "delete")
                 case b"done" if self._wire.is_cluster:
+                    if attempt is not None:
+                        attempt.unanswered = True
                     for due in {Due(namespace, session_id, owner), Due(namespace, session_id, None)}:
                         await self._wire.ask_all(self._indexes.drops(due, int(answer[1]) + _SKEW))
                 case _:
