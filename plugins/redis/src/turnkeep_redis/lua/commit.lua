@@ -125,7 +125,7 @@ end
 
 local function write_head(head, after, marks, past)
   local slot = 'commit@' .. digits(after.version % PAST_COMMITS)
-  local forgotten = head and redis.call('HGET', KEYS[1], slot)
+  local forgotten = after.version > PAST_COMMITS and redis.call('HGET', KEYS[1], slot)
   local set, cleared = {
     'namespace', arg.namespace, 'session_id', arg.session_id, 'incarnation', after.incarnation,
     'version', digits(after.version), 'last_commit', arg.commit_id, 'status', after.status,
@@ -172,13 +172,14 @@ local function write_expiry(head, after)
   end
 end
 
-local function write_indexes(after, marks)
+local function write_indexes(head, after, marks)
   if not KEYS[3] then
     return
   end
-  set_entry({KEYS[3], KEYS[4], KEYS[5], KEYS[6]}, arg.session_id, after.status, after.updated_at, after.created_at)
-  if KEYS[8] then
-    set_entry({KEYS[8], KEYS[9], KEYS[10], KEYS[11]}, arg.session_id, after.status, after.updated_at, after.created_at)
+  local stays = head and head.status == after.status
+  for first = 3, #KEYS, 5 do
+    local sets = {KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3]}
+    set_entry(sets, arg.session_id, after.status, after.updated_at, after.created_at, stays)
   end
   local due = math.min(after.expires_at or math.huge, marks[1] and marks[1][2] or math.huge)
   if arg.due_before ~= '' then
@@ -241,7 +242,9 @@ damage = head and find_gap(KEYS[2], head)
 if damage then
   return {'corrupt', damage}
 end
-redis.call('LLEN', KEYS[2])
+if not head then
+  redis.call('LLEN', KEYS[2])
+end
 for index = 3, #KEYS do
   redis.call('ZCARD', KEYS[index])
 end
@@ -267,7 +270,7 @@ write_head(head, after, marks, table.concat({
   arg.digest,
 }, ' '))
 write_expiry(head, after)
-write_indexes(after, marks)
+write_indexes(head, after, marks)
 local done = answer(after, past, '0')
 done[#done + 1] = previous_owner and '=' .. previous_owner or ''
 return done

@@ -13,11 +13,12 @@ local function find_entry(keys, id)
 end
 
 -- Puts a session where it belongs, and nowhere else; without a status it is removed.
-local function set_entry(keys, id, status, active_at, created_at)
+-- `stays`: its status is what it was, so it is in no other set.
+local function set_entry(keys, id, status, active_at, created_at, stays)
   for number, name in ipairs(STATUSES) do
     if name == status then
       redis.call('ZADD', keys[number], digits(-active_at), id)
-    else
+    elseif not stays then
       redis.call('ZREM', keys[number], id)
     end
   end
