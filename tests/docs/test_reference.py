@@ -146,9 +146,12 @@ def test_every_tag_is_told():
 
 
 def test_every_capability_is_told_as_it_is_declared():
+    from turnkeep.urls import StorageURL
+    from turnkeep_redis import RedisAdapter
     from turnkeep_sqlite import SQLiteAdapter
 
-    adapters = [turnkeep.MemoryAdapter(), SQLiteAdapter("capabilities.db")]
+    redis = RedisAdapter.from_url(StorageURL("redis://"))
+    adapters = [turnkeep.MemoryAdapter(), SQLiteAdapter("capabilities.db"), redis]
     table = {row[0].strip("`"): row[1:] for row in rows(DOCS / "reference/adapters.md") if row[0].strip("`").isupper()}
     assert list(table) == list(turnkeep.Capability.__members__)
     for name, cells in table.items():
