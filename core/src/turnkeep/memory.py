@@ -208,11 +208,17 @@ class MemoryAdapter(StorageAdapter):
     async def sweep(self, limit: int) -> Swept:
         with self._lock:
             now = self._clock()
-            expired = [identity for identity, record in self._records.items() if not is_live(record.head, now)]
-            messages = 0
-            for identity in expired[:limit]:
-                messages += len(self._records.pop(identity).messages)
-            return Swept(min(len(expired), limit), messages, more=len(expired) > limit)
+            due = [identity for identity, record in self._records.items() if _is_due(record, now)]
+            sessions = messages = 0
+            for identity in due[:limit]:
+                record = self._records[identity]
+                messages += len(record.messages)
+                if not is_live(record.head, now):
+                    del self._records[identity]
+                    sessions += 1
+                elif (kept := self._current(identity, now)) is not None:
+                    messages -= len(kept.messages)
+            return Swept(sessions, messages, more=len(due) > limit)
 
     async def stats(self, query: StatsQuery) -> Stats:
         with self._lock:
@@ -289,6 +295,11 @@ class MemoryAdapter(StorageAdapter):
                 continue
             if is_live(record.head, now) and scope.sees(record.head.user_id):
                 yield record
+
+
+def _is_due(record: _Record, now: datetime) -> bool:
+    """Whether a part of it, or all, has passed and is still kept."""
+    return not is_live(record.head, now) or floor_at(record.head.floor, record.marks, now) > record.head.floor
 
 
 def _apply(commit: Commit, record: _Record | None, after: Head, result: Committed, now: datetime) -> _Record:

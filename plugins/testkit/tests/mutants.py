@@ -598,6 +598,18 @@ class SweepsTheLiving(Mutant):
         return Swept(len(doomed), 0, more=False)
 
 
+@caught_by("test_sweep_erases_what_left_by_age")
+class SweepWaitsForAReader(Mutant):
+    async def sweep(self, limit):
+        marks = {identity: record.marks for identity, record in self._records.items()}
+        for record in self._records.values():
+            record.marks = ()
+        swept = await super().sweep(limit)
+        for identity, record in self._records.items():
+            record.marks = marks[identity]
+        return swept
+
+
 @caught_by("test_sweep_is_bounded_and_ends")
 class SweepNeverEnds(Mutant):
     async def sweep(self, limit):

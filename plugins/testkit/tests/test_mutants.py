@@ -12,12 +12,13 @@ from turnkeep.memory import MemoryAdapter
 from turnkeep_testkit import AdapterSuite, FakeClock
 
 from .mutants import CAUGHT_BY
+from .parameters import parameters_of
 
 
 def run(adapter_class, name):
     """Runs one test of the kit, with every parameter set of it, or with those that have the `[part]`."""
     test, _, part = name.rstrip("]").partition("[")
-    for arguments in _parameters(getattr(AdapterSuite, test)):
+    for arguments in parameters_of(getattr(AdapterSuite, test)):
         if not part or any(part in str(value) for value in arguments.values()):
             suite = _Suite()
             suite.prepare(*_maker(adapter_class))
@@ -45,20 +46,6 @@ class _Suite(AdapterSuite):
         return sum((row["namespace"], row["id"]) == identity for row in found["sessions"]) + sum(
             (row["namespace"], row["session_id"]) == identity for row in found["messages"]
         )
-
-
-def _parameters(test):
-    sets = [{}]
-    for mark in getattr(test, "pytestmark", []):
-        if mark.name == "parametrize":
-            names, values = mark.args
-            names = names.split(",") if isinstance(names, str) else list(names)
-            sets = [
-                known | dict(zip(names, value if len(names) > 1 else [value], strict=True))
-                for known in sets
-                for value in values
-            ]
-    return sets
 
 
 @pytest.mark.parametrize("mutant", CAUGHT_BY, ids=lambda mutant: mutant.__name__)

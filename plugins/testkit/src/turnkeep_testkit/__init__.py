@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from turnkeep_testkit.faults import Cut, FaultProxy, NetworkFaultSuite
     from turnkeep_testkit.making import FakeClock, new_commit, new_key, new_message, new_scope
     from turnkeep_testkit.scripted import ScriptedProvider
     from turnkeep_testkit.suites import (
@@ -37,15 +38,18 @@ __all__ = [
     "CompareAndSwapSuite",
     "ConcurrencySuite",
     "CreateSuite",
+    "Cut",
     "DeleteSuite",
     "ExactnessSuite",
     "ExpirySuite",
     "FakeClock",
+    "FaultProxy",
     "HistorySuite",
     "IdempotencySuite",
     "IsolationSuite",
     "LifecycleSuite",
     "ListSuite",
+    "NetworkFaultSuite",
     "OrderSuite",
     "ReadYourWritesSuite",
     "ScriptedProvider",
@@ -57,7 +61,10 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "Cut": "faults",
     "FakeClock": "making",
+    "FaultProxy": "faults",
+    "NetworkFaultSuite": "faults",
     "ScriptedProvider": "scripted",
     "new_commit": "making",
     "new_key": "making",

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -116,7 +116,7 @@ def _is_runner(task: asyncio.Task[Any]) -> bool:
 class Synchronous:
     """A class whose ``async def test_…`` functions become synchronous ones, run on an event loop of their own each."""
 
-    deadline: ClassVar[float] = 60.0
+    deadline: float = 60.0
     """Seconds after which a test fails, naming the await it hangs at."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -336,15 +336,25 @@ class SessionMachine(RuleBasedStateMachine):
     # Time and trouble
 
     @precondition(lambda self: self.stage.clock is not None)
-    @rule(minutes=st.sampled_from([1, 30, 60, 90, 200, -10]))
-    def time_passes(self, minutes: int) -> None:
+    @arule(minutes=st.sampled_from([1, 30, 60, 90, 200, -10]))
+    async def time_passes(self, minutes: int) -> None:
         """Moves the clock; sometimes backwards."""
+        if minutes < 0:
+            # What has passed must have left for good: a store may show it again as long as it was not purged.
+            await self._purge(0)
         self.clock.advance(timedelta(minutes=minutes))
 
     @arule(writer=writers)
     async def sweep(self, writer: int) -> None:
         """Purges: nobody must notice."""
-        await self._adapter(writer).sweep(1000)
+        await self._purge(writer)
+
+    async def _purge(self, writer: int) -> None:
+        """Sweeps both stores, so that neither keeps what the other has forgotten."""
+        while (await self._adapter(writer).sweep(1000)).more:
+            pass
+        while (await self.oracle.sweep(1000)).more:
+            pass
 
     @arule(writer=writers)
     async def reopen(self, writer: int) -> None:

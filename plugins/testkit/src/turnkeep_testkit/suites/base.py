@@ -23,7 +23,9 @@ from turnkeep.contract import (
     StorageAdapter,
 )
 from turnkeep_testkit.bridge import Synchronous
+from turnkeep_testkit.figures import FIGURES, Figure
 from turnkeep_testkit.making import new_commit, new_key, new_namespace
+from turnkeep_testkit.sizes import SIZES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     MakeAdapter = Callable[[], StorageAdapter | AbstractAsyncContextManager[StorageAdapter]]
 
 F = TypeVar("F")
+
+_CAMPAIGN = 30
+"""How much more time a test has in the campaign."""
 
 _HOW = """Override the fixture `make_adapter` in your test class. It returns a function that builds an adapter which is
 not open yet; each call gives an adapter over the same, at first empty, store (other processes are other calls):
@@ -75,6 +80,7 @@ class Suite(Synchronous):
     scope: Scope
     clock: FakeClock | None
     campaign: bool
+    figures: list[Figure]
     _make: MakeAdapter
     _stack: AsyncExitStack
 
@@ -96,6 +102,7 @@ class Suite(Synchronous):
         self.prepare(
             make_adapter, fake_clock, campaign=bool(pytestconfig.getoption("turnkeep_campaign", default=False))
         )
+        self.figures = pytestconfig.stash.get(FIGURES, self.figures)
 
     async def remains(self, key: SessionKey) -> int | None:
         """Override it to look behind the contract: how many rows, keys or documents of this session there are.
@@ -109,6 +116,9 @@ class Suite(Synchronous):
         self._make = make_adapter
         self.clock = clock
         self.campaign = campaign
+        self.figures = []
+        if campaign:
+            self.deadline = type(self).deadline * _CAMPAIGN
         self.scope = Scope(new_namespace())
 
     @asynccontextmanager
@@ -121,7 +131,10 @@ class Suite(Synchronous):
 
     async def another(self) -> StorageAdapter:
         """Another open adapter over the same store: another process, or after a restart."""
-        made = self._make()
+        return await self.opened(self._make())
+
+    async def opened(self, made: StorageAdapter | AbstractAsyncContextManager[StorageAdapter]) -> StorageAdapter:
+        """The adapter, open until the test ends."""
         if not isinstance(made, StorageAdapter):
             return await self._stack.enter_async_context(made)
         self._stack.push_async_callback(made.aclose)
@@ -143,7 +156,8 @@ class Suite(Synchronous):
     @property
     def moment(self) -> timedelta:
         """A time to live that a test can wait for, and that no test outlives by accident."""
-        return timedelta(seconds=1) if self.clock is None else timedelta(hours=1)
+        # In earnest long enough for a loaded machine: what has to happen before it does.
+        return timedelta(seconds=2) if self.clock is None else timedelta(hours=1)
 
     async def wait(self, time: timedelta) -> None:
         """Lets so much time pass, and a little more."""
@@ -164,7 +178,16 @@ class Suite(Synchronous):
     async def _waits_for_lists(self) -> None:
         await asyncio.sleep(self.lists_delay)
 
-    # Sizes
+    # Sizes and figures
+
+    def size(self, plan: str) -> int:
+        """How large this test of the plan is (`sizes.py`): every day, or in the campaign."""
+        size = SIZES[plan]
+        return size.campaign if self.campaign else size.everyday
+
+    def figure(self, plan: str, what: str, value: float | str) -> None:
+        """Keeps what was measured; the campaign shows it at the end of the run."""
+        self.figures.append(Figure(plan, type(self).__name__, what, value))
 
     def examples(self, everyday: int, campaign: int, **more: Any) -> settings:
         """Settings for Hypothesis; a database may be slow, and a test's own deadline guards against hanging."""

@@ -157,6 +157,19 @@ class CapabilitySuite(Suite):
         await self.adapter.sweep(1000)
         assert await self.remains(key) == await self.remains(other)
 
+    async def test_sweep_erases_what_left_by_age(self) -> None:
+        """After a sweep nothing that left by `message_ttl` remains in the raw store, though nobody has read since.
+
+        On failure: the floor is moved by reads and commits only; a session that nobody opens again keeps its messages.
+        """
+        key, _ = await self.create("one", "two", message_ttl=self.moment)
+        if await self.remains(key) is None:
+            pytest.skip("override remains() to let the kit look at the raw store")
+        other, _ = await self.create()
+        await self.wait(self.moment)
+        await self.adapter.sweep(1000)
+        assert await self.remains(key) == await self.remains(other)
+
     def _expect_refusal(self, error: NotSupported, capability: Capability) -> None:
         assert error.capability is capability
         assert error.reason == self.adapter.supports(capability).reason
