@@ -27,7 +27,7 @@ def _address(variable):
 
 
 @pytest.fixture(scope="session")
-def server_url():
+def replica_url():
     """Where a server with a replica set is."""
     return _address(URL)
 
@@ -55,16 +55,16 @@ def _new_database(url):
 
 
 @pytest.fixture
-def database(server_url):
+def database(replica_url):
     """The name of an empty database, emptied again afterwards."""
-    with _new_database(server_url) as name:
+    with _new_database(replica_url) as name:
         yield name
 
 
 @pytest.fixture(scope="module")
-def shared_database(server_url):
+def shared_database(replica_url):
     """The same for all tests of a module: making collections and indexes takes longer than most tests."""
-    with _new_database(server_url) as name:
+    with _new_database(replica_url) as name:
         yield name
 
 
@@ -76,8 +76,8 @@ def standalone_database(standalone_url):
 
 
 @pytest.fixture
-async def client(server_url):
+async def client(replica_url):
     """A client of the test's own."""
-    found = AsyncMongoClient(server_url)
+    found = AsyncMongoClient(replica_url)
     yield found
     await found.close()

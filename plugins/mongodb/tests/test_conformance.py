@@ -35,14 +35,14 @@ class TestReplicaSet(AdapterSuite):
         return FakeClock(FUTURE)
 
     @pytest.fixture
-    def make_adapter(self, request, server_url, shared_database, fake_clock):
+    def make_adapter(self, request, replica_url, shared_database, fake_clock):
         # Those that look at an empty store need one of their own.
         is_empty = (
             getattr(request.function, "starts_closed", False) or "LifecycleSuite" in request.function.__qualname__
         )
         database = request.getfixturevalue("database") if is_empty else shared_database
-        self.place = (server_url, database)
-        return lambda: from_url(named(server_url, database), clock=fake_clock)
+        self.place = (replica_url, database)
+        return lambda: from_url(named(replica_url, database), clock=fake_clock)
 
     async def remains(self, key):
         return count_documents(*self.place, key)
@@ -68,12 +68,12 @@ class TestClientHandedIn(AtomicTurnSuite, DeleteSuite, ExpirySuite):
     """With the server's own clock, so what is about time waits in earnest."""
 
     @pytest.fixture
-    def make_adapter(self, server_url, shared_database):
-        self.place = (server_url, shared_database)
+    def make_adapter(self, replica_url, shared_database):
+        self.place = (replica_url, shared_database)
 
         @asynccontextmanager
         async def make():
-            async with AsyncMongoClient(server_url, w=1, readPreference="secondaryPreferred") as client:
+            async with AsyncMongoClient(replica_url, w=1, readPreference="secondaryPreferred") as client:
                 adapter = MongoDBAdapter(client, shared_database)
                 await adapter.open()
                 yield adapter
