@@ -38,8 +38,8 @@ async def opened(url, database, **options):
     """An open adapter around a client of its own; with what it was handed as ``client``."""
     client = AsyncMongoClient(url, **options.pop("client_options", {}))
     adapter = MongoDBAdapter(client, database, **options)
-    await adapter.open()
     try:
+        await adapter.open()
         yield adapter
     finally:
         await adapter.aclose()

@@ -1,6 +1,7 @@
 """Which documents there are after each thing that can happen to a session, and that nothing else is touched."""
 
 import asyncio
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,7 +61,7 @@ async def test_after_clearing_a_sweep_leaves_what_is_new(replica_url, database, 
         await talk(adapter, key, 20)
         await adapter.commit(new_commit(key, "new", expect=Expect.ANY, drop_history=True))
         swept = await adapter.sweep(10)
-        assert (swept.sessions, swept.messages, swept.more) == (0, 32 + 8, False) or swept.messages >= 32
+        assert (swept.sessions, swept.messages, swept.more) == (0, 32, False)
         assert await counts(client, database) == (1, 0)
         assert [message.content for message in (await adapter.load(key, LoadQuery())).messages] == ["new"]
         assert (await adapter.sweep(10)).messages == 0
@@ -136,7 +137,7 @@ async def test_nothing_outside_our_collections_is_touched(replica_url, database,
 def test_nothing_here_drops_a_database():
     package = Path(turnkeep_mongodb.__file__).parent
     source = "".join(file.read_text() for file in package.rglob("*.py"))
-    assert "drop" not in source.replace("drop_history", "").replace("drop it, then", "").replace("drop what was", "")
+    assert not re.search(r"drop_?(database|collection|indexes)|\.drop\w*\(", source, re.IGNORECASE)
 
 
 async def test_a_flush_that_comes_too_late_leaves_nothing(replica_url, database, client, monkeypatch):

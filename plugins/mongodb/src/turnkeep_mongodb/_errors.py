@@ -51,6 +51,9 @@ _CONCERN = _Meaning(
     StorageRefused, "the server cannot acknowledge w=majority, j=true, without which no turn is safe; see check()"
 )
 
+_INDEX: Final = _Meaning(StorageRefused, "an index of ours is missing; make it again with: turnkeep migrate URL")
+_BAD_VALUE: Final = 2
+
 CODES: Final[Mapping[int, _Meaning]] = {
     6: _AWAY,  # HostUnreachable
     7: _AWAY,  # HostNotFound
@@ -205,6 +208,8 @@ def writing(operation: str, commit_id: str) -> Generator[None]:
 
 def _meaning(error: Exception) -> _Meaning:
     code = _code(error)
+    if code == _BAD_VALUE and "hint" in str(error):
+        return _INDEX
     if code in CODES:
         return CODES[code]
     return next(CLASSES[kind] for kind in type(error).__mro__ if kind in CLASSES)

@@ -1,4 +1,8 @@
-"""Lists of sessions and counts over them: queries over heads, each along an index."""
+"""Lists of sessions and counts over them: queries over heads, each along an index that it names.
+
+Named, because a planner may choose another one that sorts every session of a namespace; and because a missing index is
+then an error that says so, and no list that takes minutes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pymongo import ASCENDING, DESCENDING
 
-from turnkeep.contract import SessionPage, Stats
+from turnkeep.contract import ANYONE, SessionPage, Stats
 from turnkeep.cursors import make_cursor, read_cursor
 from turnkeep.errors import InvalidArgument
 from turnkeep.retention import from_microseconds
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
 async def find_page(sessions: AsyncCollection[Document], query: SessionQuery, now: datetime) -> SessionPage:
     """The heads that follow the cursor."""
     condition, order = listing(query, now)
-    found = await sessions.find(condition, HEAD_ONLY).sort(order).limit(query.limit + 1).to_list()
+    by_index = f"turnkeep_{_whose(query.scope)}{query.order}"
+    found = await sessions.find(condition, HEAD_ONLY).hint(by_index).sort(order).limit(query.limit + 1).to_list()
     heads = [read_record(document, now).head for document in found]
     items = tuple(heads[: query.limit])
     more = len(heads) > query.limit
@@ -37,27 +42,30 @@ async def find_page(sessions: AsyncCollection[Document], query: SessionQuery, no
 def listing(query: SessionQuery, now: datetime) -> tuple[Document, list[tuple[str, int]]]:
     """The condition and the order of a page."""
     stamp, direction = ("updated_us", DESCENDING) if query.order == "activity" else ("created_us", ASCENDING)
-    conditions: list[Document] = [_living(query.scope, now)]
+    condition = _living(query.scope, now)
     # An index leads through each status in order; the server merges what they yield.
-    conditions.append({"status": query.status or {"$in": list(STATUSES)}})
+    condition["status"] = query.status or {"$in": list(STATUSES)}
     if query.agent_name is not None:
-        conditions.append({"agent_name": query.agent_name})
+        condition["agent_name"] = query.agent_name
     if query.route is not None:
-        conditions.append({"current_route": query.route})
+        condition["current_route"] = query.route
+    ranges: dict[str, Document] = {"updated_us": {}, stamp: {}}
     if query.older_than is not None:
         before = now - query.older_than if isinstance(query.older_than, timedelta) else query.older_than
-        conditions.append({"updated_us": {"$lt": to_stamp(before)}})
+        ranges["updated_us"]["$lt"] = to_stamp(before)
     if query.cursor is not None:
         last, last_id = _read_position(query.cursor, query.order)
         beyond = "$lt" if direction == DESCENDING else "$gt"
-        conditions.append({stamp: {f"{beyond}e": last}})
-        conditions.append({"$or": [{stamp: {beyond: last}}, {"session_id": {"$gt": last_id}}]})
-    return {"$and": conditions}, [(stamp, direction), ("session_id", ASCENDING)]
+        ranges[stamp][f"{beyond}e"] = last
+        condition["$or"] = [{stamp: {beyond: last}}, {"session_id": {"$gt": last_id}}]
+    condition |= {name: bounds for name, bounds in ranges.items() if bounds}
+    return condition, [(stamp, direction), ("session_id", ASCENDING)]
 
 
 async def count(sessions: AsyncCollection[Document], query: StatsQuery, now: datetime) -> Stats:
     """Counts over living sessions of the scope, added up by the server."""
-    found = await (await sessions.aggregate(counting(query.scope, now))).to_list()
+    by_index = f"turnkeep_{_whose(query.scope)}created"
+    found = await (await sessions.aggregate(counting(query.scope, now), hint=by_index)).to_list()
     return Stats(
         sessions=sum(group["sessions"] for group in found),
         messages=sum(group["messages"] for group in found),
@@ -95,6 +103,11 @@ def _after_marks(field: str, stored: str, now: datetime) -> Document:
     passed = {"$lte": ["$$this.leaves_us", to_stamp(now)]}
     step = {"$cond": [passed, f"$$this.{field}", "$$value"]}
     return {"$reduce": {"input": "$marks", "initialValue": stored, "in": step}}
+
+
+def _whose(scope: Scope) -> str:
+    """The part of an index's name that says whether it begins with an owner."""
+    return "" if scope.owner is ANYONE else "owner_"
 
 
 def _living(scope: Scope, now: datetime) -> Document:

@@ -11,7 +11,6 @@ from turnkeep.contract import Erased, Swept
 from turnkeep.judge import is_live
 from turnkeep_mongodb.messages import Messages
 from turnkeep_mongodb.sessions import HEAD_ONLY, Record, Sessions, read_grave, read_record
-from turnkeep_mongodb.times import to_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,9 +55,9 @@ class Sweeper:
     async def expired(self, limit: int) -> list[Record]:
         """Sessions that have expired, longest ago first."""
         now = self._clock()
-        condition = {"expires_at": {"$lte": now}, "expires_us": {"$lte": to_stamp(now)}}
-        found = self._collections.sessions.find(condition, HEAD_ONLY).sort("expires_at", ASCENDING)
-        return [read_record(document, now) for document in await found.limit(limit).to_list()]
+        found = self._collections.sessions.find({"expires_at": {"$lte": now}}, HEAD_ONLY).sort("expires_at", ASCENDING)
+        records = [read_record(document, now) for document in await found.limit(limit).to_list()]
+        return [record for record in records if not is_live(record.head, now)]  # a date has only milliseconds
 
     async def due(self, limit: int) -> list[Document]:
         """Heads and graves at which there is something to do, longest ago first."""
