@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from turnkeep import MemoryAdapter, Route, Step, StorageAdapter, ToolCall, connect
+from turnkeep import MemoryAdapter, Route, Step, ToolCall, connect
+from turnkeep_testkit import WrappedAdapter
 
 STORES = ("memory", "sqlite")
 """What the ``store`` fixture runs over."""
@@ -13,7 +14,7 @@ STORES = ("memory", "sqlite")
 _numbers = itertools.count(1)
 
 
-class Watched(StorageAdapter):
+class Watched(WrappedAdapter):
     """Hands every call on to another adapter, and notes it.
 
     ``before`` and ``after``: async functions by operation, called around the inner call with its arguments.
@@ -21,21 +22,12 @@ class Watched(StorageAdapter):
     """
 
     def __init__(self, inner, *, suspend=False):
-        self.inner = inner
+        super().__init__(inner)
         self.suspend = suspend
         self.calls = []
         self.commits = []
         self.before = {}
         self.after = {}
-
-    @classmethod
-    def from_url(cls, url):
-        raise NotImplementedError
-
-    name = property(lambda self: self.inner.name)
-    capabilities = property(lambda self: self.inner.capabilities)
-    session_ttl = property(lambda self: self.inner.session_ttl)
-    message_ttl = property(lambda self: self.inner.message_ttl)
 
     def count(self, operation):
         return self.calls.count(operation)
@@ -44,15 +36,19 @@ class Watched(StorageAdapter):
         self.calls.clear()
         self.commits.clear()
 
-    async def _call(self, operation, *args, **kwargs):
+    async def pass_on(self, operation, call, *arguments):
+        if operation in {"open", "aclose"}:
+            return await call()
         self.calls.append(operation)
+        if operation == "commit":
+            self.commits += arguments
         if self.suspend:
             await asyncio.sleep(0)
         if operation in self.before:
-            await self.before[operation](*args)
-        result = await getattr(self.inner, operation)(*args, **kwargs)
+            await self.before[operation](*arguments)
+        result = await call()
         if operation in self.after:
-            await self.after[operation](*args)
+            await self.after[operation](*arguments)
         if self.suspend:
             try:
                 await asyncio.sleep(0)
@@ -60,43 +56,6 @@ class Watched(StorageAdapter):
                 if operation != "commit":
                     raise  # a commit that took effect says so, cancelled or not
         return result
-
-    async def open(self, *, auto_create=True):
-        await self.inner.open(auto_create=auto_create)
-
-    async def aclose(self):
-        await self.inner.aclose()
-
-    async def check(self):
-        return await self._call("check")
-
-    async def migrate(self, *, dry_run=False):
-        return await self.inner.migrate(dry_run=dry_run)
-
-    async def load(self, key, query):
-        return await self._call("load", key, query)
-
-    async def commit(self, commit):
-        self.commits.append(commit)
-        return await self._call("commit", commit)
-
-    async def read_messages(self, key, query):
-        return await self._call("read_messages", key, query)
-
-    async def find_sessions(self, query):
-        return await self._call("find_sessions", query)
-
-    async def delete(self, key, *, expect=None):
-        return await self._call("delete", key, expect=expect)
-
-    async def delete_owner(self, scope):
-        return await self._call("delete_owner", scope)
-
-    async def sweep(self, limit):
-        return await self._call("sweep", limit)
-
-    async def stats(self, query):
-        return await self._call("stats", query)
 
 
 class Store:

@@ -11,6 +11,7 @@ import turnkeep
 from turnkeep.errors import CommitOutcomeUnknown, DecryptionError, StorageUnavailable
 from turnkeep.persistence import Persistence
 from turnkeep_testkit.suites.cancel import run_cancelled
+from turnkeep_testkit.wrapping import WrappedAdapter
 
 if TYPE_CHECKING:
     from turnkeep.contract import StorageAdapter
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Hanging", "ToyCipher", "Wrapped", "cut", "down", "hang", "hooked", "lost_reply", "run_cancelled", "unknown"]
 
 
-class Wrapped(turnkeep.StorageAdapter):
+class Wrapped(WrappedAdapter):
     """Passes every call on to another adapter, notes it, and does to it what a test has put into ``faults`` first.
 
     Attributes:
@@ -28,29 +29,28 @@ class Wrapped(turnkeep.StorageAdapter):
     """
 
     def __init__(self, inner: StorageAdapter) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.calls = []
         self.requests = []
         self.faults = {}
         self.pauses = 0
         self.running = 0
 
-    @classmethod
-    def from_url(cls, url):
-        raise NotImplementedError
-
-    name = property(lambda self: self.inner.name)
-    capabilities = property(lambda self: self.inner.capabilities)
-
     def count(self, operation):
         return self.calls.count(operation)
 
-    async def _pass(self, operation, request, argument=None):
+    async def pass_on(self, operation, call, *arguments):
+        if operation in {"open", "migrate"}:
+            return await call()
+        if operation == "aclose":
+            while self.running:  # noqa: ASYNC110 - a test's adapter
+                await asyncio.sleep(0)
+            return await call()
         self.calls.append(operation)
-        self.requests.append(argument)
+        self.requests.append(arguments[0] if len(arguments) == 1 else arguments)
         self.running += 1
         try:
-            return await self._answer(operation, request)
+            return await self._answer(operation, call)
         finally:
             self.running -= 1
 
@@ -68,47 +68,6 @@ class Wrapped(turnkeep.StorageAdapter):
             if operation not in {"commit", "delete"}:
                 raise
         return result
-
-    async def open(self, *, auto_create=True):
-        await self.inner.open(auto_create=auto_create)
-
-    async def aclose(self):
-        while self.running:  # noqa: ASYNC110 - a test's adapter
-            await asyncio.sleep(0)
-        await self.inner.aclose()
-
-    async def check(self):
-        return await self._pass("check", self.inner.check)
-
-    async def migrate(self, *, dry_run=False):
-        return await self.inner.migrate(dry_run=dry_run)
-
-    async def load(self, key, query):
-        return await self._pass("load", lambda: self.inner.load(key, query), (key, query))
-
-    async def commit(self, commit):
-        return await self._pass("commit", lambda: self.inner.commit(commit), commit)
-
-    async def read_messages(self, key, query):
-        return await self._pass("read_messages", lambda: self.inner.read_messages(key, query), (key, query))
-
-    async def find_sessions(self, query):
-        return await self._pass("find_sessions", lambda: self.inner.find_sessions(query), query)
-
-    async def delete(self, key, *, expect=None):
-        return await self._pass("delete", lambda: self.inner.delete(key, expect=expect), (key, expect))
-
-    async def delete_owner(self, scope):
-        return await self._pass("delete_owner", lambda: self.inner.delete_owner(scope), scope)
-
-    async def sweep(self, limit):
-        return await self._pass("sweep", lambda: self.inner.sweep(limit), limit)
-
-    async def stats(self, query):
-        return await self._pass("stats", lambda: self.inner.stats(query), query)
-
-    async def search_messages(self, query):
-        return await self._pass("search_messages", lambda: self.inner.search_messages(query), query)
 
 
 # What can be put into ``Wrapped.faults``

@@ -34,3 +34,18 @@ def structure(path):
 
 def files_in(directory):
     return sorted(file.name for file in directory.iterdir())
+
+
+_IDENTITIES = (("turnkeep_sessions", "id"), ("turnkeep_messages", "session_id"), ("turnkeep_commits", "session_id"))
+
+
+def count_rows(path, key):
+    """How many rows of a session there are, whatever the contract shows."""
+    identity = (key.scope.namespace, key.session_id)
+    with closing(sqlite3.connect(path)) as connection:
+        return sum(
+            connection.execute(
+                f"SELECT count(*) FROM {table} WHERE namespace = ? AND {column} = ?", identity
+            ).fetchone()[0]
+            for table, column in _IDENTITIES
+        )

@@ -16,21 +16,7 @@ from turnkeep_testkit import (
     ListSuite,
 )
 
-_TABLES = (("turnkeep_sessions", "id"), ("turnkeep_messages", "session_id"), ("turnkeep_commits", "session_id"))
-
-
-def _count_rows(path, key):
-    identity = (key.scope.namespace, key.session_id)
-    connection = sqlite3.connect(path)
-    try:
-        return sum(
-            connection.execute(
-                f"SELECT count(*) FROM {table} WHERE namespace = ? AND {column} = ?", identity
-            ).fetchone()[0]
-            for table, column in _TABLES
-        )
-    finally:
-        connection.close()
+from .kit import count_rows
 
 
 class TestFile(AdapterSuite):
@@ -44,7 +30,7 @@ class TestFile(AdapterSuite):
         return lambda: SQLiteAdapter(self.path, clock=fake_clock)
 
     async def remains(self, key):
-        return _count_rows(self.path, key)
+        return count_rows(self.path, key)
 
 
 class TestConnection(LifecycleSuite, AtomicTurnSuite, CompareAndSwapSuite, ConcurrencySuite, DeleteSuite, ListSuite):
@@ -69,4 +55,4 @@ class TestConnection(LifecycleSuite, AtomicTurnSuite, CompareAndSwapSuite, Concu
             connection.close()
 
     async def remains(self, key):
-        return _count_rows(self.path, key)
+        return count_rows(self.path, key)

@@ -113,4 +113,4 @@ def test_a_commit_whose_sync_failed_is_of_unknown_outcome():
     assert type(error) is CommitOutcomeUnknown
     assert error.commit_id == "c1"
     assert type(commit_failed(sqlite_error(sqlite3.SQLITE_FULL), "commit", "c1")) is StorageFull
-    assert type(commit_failed(sqlite_error(sqlite3.SQLITE_IOERR_FSYNC), "delete", None)) is StorageUnavailable
+    assert type(commit_failed(sqlite_error(sqlite3.SQLITE_IOERR_FSYNC), "delete", None)) is CommitOutcomeUnknown

@@ -101,9 +101,10 @@ def commit_failed(error: BaseException, operation: str, commit_id: str | None) -
     After a failed sync the commit may lie in the log unseen, and come back with a power cut.
     """
     is_io = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
-    if is_io and commit_id is not None:
-        said = f"the file system failed while a commit was made durable ({error}); repeat it with the same commit id"
-        return _caused(CommitOutcomeUnknown(said, commit_id=commit_id, adapter=NAME, operation=operation), error)
+    if is_io:
+        again = "repeat it" if commit_id is None else "repeat it with the same commit id"
+        said = f"the file system failed while a {operation} was made durable ({error}); {again}"
+        return _caused(CommitOutcomeUnknown(said, commit_id=commit_id or "", adapter=NAME, operation=operation), error)
     return translate(error, operation)
 
 

@@ -6,8 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from turnkeep_testkit.faults import Cut, FaultProxy, NetworkFaultSuite
+    from turnkeep_testkit.faults import (
+        Cut,
+        DriverCalls,
+        DriverFaultSuite,
+        FaultProxy,
+        NetworkFaultSuite,
+        ProcessFaultSuite,
+    )
+    from turnkeep_testkit.faulty import FaultyAdapter
     from turnkeep_testkit.making import FakeClock, new_commit, new_key, new_message, new_scope
+    from turnkeep_testkit.recording import RecordedCall, RecordingAdapter
     from turnkeep_testkit.scripted import ScriptedProvider
     from turnkeep_testkit.suites import (
         AdapterSuite,
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
         ReadYourWritesSuite,
         StatefulSuite,
     )
+    from turnkeep_testkit.wrapping import WrappedAdapter
 
 __all__ = [
     "AdapterSuite",
@@ -40,10 +50,13 @@ __all__ = [
     "CreateSuite",
     "Cut",
     "DeleteSuite",
+    "DriverCalls",
+    "DriverFaultSuite",
     "ExactnessSuite",
     "ExpirySuite",
     "FakeClock",
     "FaultProxy",
+    "FaultyAdapter",
     "HistorySuite",
     "IdempotencySuite",
     "IsolationSuite",
@@ -51,9 +64,13 @@ __all__ = [
     "ListSuite",
     "NetworkFaultSuite",
     "OrderSuite",
+    "ProcessFaultSuite",
     "ReadYourWritesSuite",
+    "RecordedCall",
+    "RecordingAdapter",
     "ScriptedProvider",
     "StatefulSuite",
+    "WrappedAdapter",
     "new_commit",
     "new_key",
     "new_message",
@@ -62,10 +79,17 @@ __all__ = [
 
 _ELSEWHERE = {
     "Cut": "faults",
+    "DriverCalls": "faults",
+    "DriverFaultSuite": "faults",
     "FakeClock": "making",
     "FaultProxy": "faults",
+    "FaultyAdapter": "faulty",
     "NetworkFaultSuite": "faults",
+    "ProcessFaultSuite": "faults",
+    "RecordedCall": "recording",
+    "RecordingAdapter": "recording",
     "ScriptedProvider": "scripted",
+    "WrappedAdapter": "wrapping",
     "new_commit": "making",
     "new_key": "making",
     "new_message": "making",

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from turnkeep.persistence import Persistence
+    from turnkeep_testkit.faulty import FaultyAdapter
     from turnkeep_testkit.making import FakeClock
+    from turnkeep_testkit.recording import RecordingAdapter
 
 # Not the package itself: it is imported by now, and pytest would warn.
-pytest.register_assert_rewrite("turnkeep_testkit.suites", "turnkeep_testkit.stateful", "turnkeep_testkit.faults")
+pytest.register_assert_rewrite(
+    *(f"turnkeep_testkit.{name}" for name in ("suites", "stateful", "faults", "honesty", "processes"))
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,3 +69,28 @@ def turnkeep_clock() -> FakeClock:
     from turnkeep_testkit.making import FakeClock
 
     return FakeClock()
+
+
+@pytest.fixture
+def turnkeep_faults(turnkeep_clock: FakeClock) -> FaultyAdapter:
+    """A store in memory, by ``turnkeep_clock``, that fails when it is told to."""
+    from turnkeep.memory import MemoryAdapter
+    from turnkeep_testkit.faulty import FaultyAdapter
+
+    return FaultyAdapter(MemoryAdapter(clock=turnkeep_clock))
+
+
+@pytest.fixture
+def turnkeep_recorder(turnkeep_faults: FaultyAdapter) -> RecordingAdapter:
+    """The store of ``turnkeep_faults``, with account kept of every call."""
+    from turnkeep_testkit.recording import RecordingAdapter
+
+    return RecordingAdapter(turnkeep_faults)
+
+
+@pytest.fixture
+def memory_persistence(turnkeep_recorder: RecordingAdapter) -> Persistence:
+    """A persistence over ``turnkeep_recorder``. It opens itself at the first call, on the loop that makes it."""
+    from turnkeep.connecting import build
+
+    return build(turnkeep_recorder)

@@ -31,5 +31,6 @@ SIZES: Final = {
     "T5": Size("calls that are never answered", 12, 500),
     "T6": Size("cancelled calls, of two owners in turn", 20, 400),
     "T10": Size("turns of each of the processes on one session", 15, 250),
-    "T15": Size("commits, deletes and reads of each process", 60, 2000),
+    "T15": Size("calls of each of the processes on a few sessions", 80, 2000),
+    "T16": Size("processes killed while they open an empty store", 5, 50),
 }

@@ -13,9 +13,9 @@ from turnkeep.contract import Committed, Expect, LoadQuery, MessageQuery, Sessio
 from turnkeep.errors import CommitOutcomeUnknown, StorageTimeout, StorageUnavailable
 from turnkeep_testkit.faults.cuts import Cut
 from turnkeep_testkit.faults.through import ThroughProxy
+from turnkeep_testkit.honesty import LOST, expect_honest, insist, outcome_of
 from turnkeep_testkit.making import new_commit
 from turnkeep_testkit.suites.base import seqs, texts
-from turnkeep_testkit.suites.honesty import LOST, expect_honest, insist, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable

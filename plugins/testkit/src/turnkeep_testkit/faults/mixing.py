@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from turnkeep.contract import Expect, LoadQuery, MessagePage, MessageQuery, SessionQuery, StoredSession
 from turnkeep_testkit.faults.through import ThroughProxy
+from turnkeep_testkit.honesty import expect_honest, outcome_of
 from turnkeep_testkit.making import new_commit
 from turnkeep_testkit.suites.base import texts
-from turnkeep_testkit.suites.honesty import expect_honest, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

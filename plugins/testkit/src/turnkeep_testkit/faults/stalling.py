@@ -12,9 +12,9 @@ from turnkeep.contract import Expect, LoadQuery
 from turnkeep.errors import CommitOutcomeUnknown, StorageTimeout, StorageUnavailable
 from turnkeep_testkit.bridge import describe_tasks
 from turnkeep_testkit.faults.through import ThroughProxy
+from turnkeep_testkit.honesty import expect_honest, insist
 from turnkeep_testkit.making import new_commit
 from turnkeep_testkit.suites.base import texts
-from turnkeep_testkit.suites.honesty import expect_honest, insist
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -28,9 +28,9 @@ async def outcome_of(work: Awaitable[T]) -> T | BaseException:
     return outcome
 
 
-async def insist(call: Callable[[], Awaitable[T]]) -> T:
+async def insist(call: Callable[[], Awaitable[T]], *, tries: int = _TRIES) -> T:
     """What the call returns, repeated while the database cannot be reached."""
-    for _ in range(_TRIES - 1):
+    for _ in range(tries - 1):
         try:
             return await call()
         except LOST:
