@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
 
-# Lets the processes that tests start import the tests' own functions, from the top of the repository.
-sys.path.append(str(Path(__file__).parents[3]))
+# Lets the processes that tests start import the tests' own functions, and tests the servers of the repository.
+_ROOT = Path(__file__).parents[3]
+sys.path += [str(_ROOT), str(_ROOT / "tests")]
 
 URL = "TURNKEEP_TEST_MONGODB_URL"
 STANDALONE_URL = "TURNKEEP_TEST_MONGODB_STANDALONE_URL"

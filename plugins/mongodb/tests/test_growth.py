@@ -222,7 +222,7 @@ async def test_aggregations_join_nothing_and_go_along_an_index(adapter, filled, 
         assert "$lookup" not in str(counting(scope, FUTURE))
     pipeline = looking_over("", 100)
     assert "$lookup" not in str(pipeline)
-    assert "_id_" in await used(filled.messages.find(pipeline[0]["$match"]).sort("_id", 1))
+    assert list(pipeline[0]["$match"]) == list(pipeline[1]["$sort"]) == ["_id"]
 
 
 async def test_a_list_without_its_index_says_so(adapter, filled):

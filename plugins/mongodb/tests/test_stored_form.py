@@ -87,7 +87,10 @@ async def test_one_session_at_rest(replica_url, database, client, monkeypatch):
             "sweep_at": naive(2126, 3, 14, 15, 10, 28, 35000),
             "collected_data": '{"name":"Ana"}',
             "state": '{"v":1}',
-            "recent": [f"c1 1 1 1 1 1 {START_US} d 1", f"c2 2 0 2 2 2 {START_US + 1_500_000} d2"],
+            "recent": [
+                f'["c1","d 1",1,true,1,1,1,{START_US}]',
+                f'["c2","d2",2,false,2,2,2,{START_US + 1_500_000}]',
+            ],
             "tail": [
                 {
                     "seq": 1,
@@ -199,7 +202,7 @@ async def test_ids_are_values_whatever_they_hold(replica_url, database, client):
         {"$unset": {"tail.0.content": 1}},
         {"$pull": {"tail": {"seq": 1}}},
         {"$set": {"last_seq": 9}},
-        {"$set": {"recent": ["c broken"]}},
+        {"$set": {"recent": ['["c",broken']}},
     ],
     ids=str,
 )

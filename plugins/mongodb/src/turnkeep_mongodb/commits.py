@@ -1,10 +1,11 @@
-"""Commits at rest: one line each in the head's ring, ``id version created first last count time digest``.
+"""Commits at rest: a text each in the head's ring, ``[id, digest, version, created, first, last, count, time]`` as JSON.
 
-A line and not a document: the ring travels with every load, and is looked into only when a commit id is asked for.
+A text and not a document: the ring travels with every load, and is looked into only when a commit id is asked for.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from turnkeep.errors import CorruptRecord
@@ -15,40 +16,33 @@ from turnkeep_mongodb.times import from_stamp, to_stamp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NONE = "-"
-
 
 def to_line(past: PastCommit) -> str:
-    """The line. The digest stands last because it alone may contain blanks."""
-    parts = (
+    """The text."""
+    return _dump(
         past.commit_id,
+        past.digest,
         past.version,
-        int(past.created),
-        _NONE if past.first_seq is None else past.first_seq,
-        _NONE if past.last_seq is None else past.last_seq,
+        past.created,
+        past.first_seq,
+        past.last_seq,
         past.message_count,
         to_stamp(past.time),
-        past.digest,
     )
-    return " ".join(map(str, parts))
 
 
 def find_past(ring: Sequence[str], commit_id: str) -> PastCommit | None:
     """What the ring remembers of a commit id."""
-    line = next((line for line in ring if line.startswith(f"{commit_id} ")), None)
+    begin = f"{_dump(commit_id)[:-1]},"
+    line = next((line for line in ring if line.startswith(begin)), None)
     if line is None:
         return None
     try:
-        _, version, created, first, last, count, time, digest = line.split(" ", 7)
-        return PastCommit(
-            commit_id,
-            digest,
-            int(version),
-            created == "1",
-            None if first == _NONE else int(first),
-            None if last == _NONE else int(last),
-            int(count),
-            from_stamp(int(time)),
-        )
-    except (ValueError, OverflowError) as error:
-        raise CorruptRecord(f"the line of commit {commit_id!r:.80} cannot be read", adapter=NAME) from error
+        commit_id, digest, version, created, first_seq, last_seq, message_count, time = json.loads(line)
+        return PastCommit(commit_id, digest, version, created, first_seq, last_seq, message_count, from_stamp(time))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise CorruptRecord(f"what is remembered of commit {commit_id!r:.80} cannot be read", adapter=NAME) from error
+
+
+def _dump(*parts: str | int | None) -> str:
+    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
