@@ -1,4 +1,4 @@
-"""Commits at rest: a text each in the head's ring, ``[id, digest, version, created, first, last, count, time]`` as JSON.
+"""Commits at rest: JSON texts in the head's ring, ``[id, digest, version, created, first, last, count, time]``.
 
 A text and not a document: the ring travels with every load, and is looked into only when a commit id is asked for.
 """
