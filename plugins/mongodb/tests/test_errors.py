@@ -1,10 +1,13 @@
 """The driver's errors as ours."""
 
+import contextlib
 import inspect
+import uuid
 
 import bson.errors
 import pymongo.errors
 import pytest
+from pymongo import AsyncMongoClient
 
 from turnkeep.contract import Expect, LoadQuery
 from turnkeep.errors import (
@@ -28,6 +31,7 @@ from .kit import from_url, named, opened
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 SECRET = "what somebody said"
+OURS = f"turnkeep-{uuid.uuid4().hex}"
 NO_ERRORS = {"_CertificateError"}  # of the ssl module
 
 
@@ -207,3 +211,52 @@ async def test_a_user_without_the_right_is_told(replica_url, database):
     adapter = from_url(named(replica_url, database, authSource="admin").replace("://", "://ana:wrong@"))
     with pytest.raises(StorageRefused, match="user, password"):
         await adapter.open()
+
+
+@contextlib.asynccontextmanager
+async def failing(client, **data):
+    """Lets the server fail commands of ours alone, where it was started for that (--enable-test-commands)."""
+    data |= {"appName": OURS}
+    try:
+        await client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+    except pymongo.errors.OperationFailure as error:
+        pytest.skip(f"the server makes no failures to order: code {error.code}")
+    try:
+        yield
+    finally:
+        await client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(10107, StorageUnavailable), (14031, StorageFull), (13, StorageRefused), (11600, CommitOutcomeUnknown)],
+)
+async def test_what_the_server_refuses(standalone_url, standalone_database, code, kind):
+    """A server that is not the primary any more, has no room, forbids it, or is shut down meanwhile."""
+    ours = opened(standalone_url, standalone_database, client_options={"appname": OURS})
+    async with ours as adapter, AsyncMongoClient(standalone_url) as client:
+        key = new_key()
+        first = await adapter.commit(new_commit(key, "one"))
+        commit = new_commit(key, "two", expect=first.token)
+        application = {"failCommands": ["update"], "errorCode": code}
+        async with failing(client, **application):
+            with pytest.raises(kind):
+                await adapter.commit(commit)
+        assert (await adapter.load(key, LoadQuery())).head.token == first.token
+        assert (await adapter.commit(commit)).last_seq == 2
+
+
+async def test_a_write_without_a_majority_is_of_unknown_outcome_and_lands_once(standalone_url, standalone_database):
+    ours = opened(standalone_url, standalone_database, client_options={"appname": OURS})
+    async with ours as adapter, AsyncMongoClient(standalone_url) as client:
+        key = new_key()
+        first = await adapter.commit(new_commit(key, "one"))
+        commit = new_commit(key, "two", expect=first.token)
+        concern = {"code": 64, "errmsg": "waiting for replication timed out"}
+        async with failing(client, failCommands=["update"], writeConcernError=concern):
+            with pytest.raises(CommitOutcomeUnknown) as caught:
+                await adapter.commit(commit)
+        assert caught.value.commit_id == commit.commit_id
+        again = await adapter.commit(commit)
+        assert again.last_seq == 2
+        assert [message.content for message in (await adapter.load(key, LoadQuery())).messages] == ["one", "two"]
