@@ -9,11 +9,9 @@ from turnkeep_mongodb import MongoDBAdapter
 from turnkeep_testkit import (
     AdapterSuite,
     AtomicTurnSuite,
-    CancellationSuite,
     CompareAndSwapSuite,
     ConcurrencySuite,
     DeleteSuite,
-    ExpirySuite,
     FakeClock,
     IdempotencySuite,
 )
@@ -48,9 +46,7 @@ class TestReplicaSet(AdapterSuite):
         return count_documents(*self.place, key)
 
 
-class TestStandalone(
-    AtomicTurnSuite, CompareAndSwapSuite, ConcurrencySuite, DeleteSuite, IdempotencySuite, CancellationSuite
-):
+class TestStandalone(AtomicTurnSuite, CompareAndSwapSuite, ConcurrencySuite, DeleteSuite, IdempotencySuite):
     @pytest.fixture
     def fake_clock(self):
         return FakeClock(FUTURE)
@@ -64,8 +60,8 @@ class TestStandalone(
         return count_documents(*self.place, key)
 
 
-class TestClientHandedIn(AtomicTurnSuite, DeleteSuite, ExpirySuite):
-    """With the server's own clock, so what is about time waits in earnest."""
+class TestClientHandedIn(AtomicTurnSuite, DeleteSuite):
+    """With the server's own clock."""
 
     @pytest.fixture
     def make_adapter(self, replica_url, shared_database):

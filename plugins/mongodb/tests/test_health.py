@@ -1,10 +1,11 @@
 """What ``check`` says, and which clock rules."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from turnkeep.contract import Capability, Level
+from turnkeep.contract import Capability, Level, LoadQuery
 from turnkeep_mongodb import clock as clock_module
 from turnkeep_mongodb import health
 from turnkeep_mongodb.clock import ServerClock
@@ -117,6 +118,18 @@ async def test_the_servers_clock_rules(replica_url, database, monkeypatch):
         monkeypatch.setattr(clock_module, "datetime", Wrong)
         done = await adapter.commit(new_commit(new_key(), "x", ttl=timedelta(minutes=5)))
         assert abs(done.time - true) < timedelta(seconds=20)
+
+
+async def test_a_session_expires_by_the_servers_clock(replica_url, database):
+    """The rest of expiry is the kit's, on a clock that it moves."""
+    async with opened(replica_url, database) as adapter:
+        key = new_key()
+        done = await adapter.commit(new_commit(key, "x", ttl=timedelta(seconds=0.6)))
+        assert done.expires_at - done.time == timedelta(seconds=0.6)
+        assert await adapter.load(key, LoadQuery()) is not None
+        await asyncio.sleep(0.7)
+        assert await adapter.load(key, LoadQuery()) is None
+        assert (await adapter.sweep(10)).sessions == 1
 
 
 async def test_the_clock_is_set_again_beside_a_load(replica_url, database, client, monkeypatch):

@@ -132,7 +132,6 @@ CLASSES: Final[Mapping[type[Exception], _Meaning]] = {
     driver.DocumentTooLarge: _TOO_LARGE,
     driver.EncryptionError: _Meaning(StorageRefused, "the driver's own encryption failed"),
     driver.EncryptedCollectionError: _Meaning(StorageRefused, "the driver's own encryption failed"),
-    driver._OperationCancelled: _AWAY,  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - listed because it exists
     BSONError: _Meaning(StorageError, "the driver cannot encode a document; this is a bug in turnkeep-mongodb"),
     InvalidBSON: _Meaning(CorruptRecord, "a stored document cannot be decoded"),
 }
