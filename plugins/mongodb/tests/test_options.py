@@ -1,9 +1,12 @@
 """What the adapter is told: clients, URLs, options."""
 
+import subprocess
+import sys
+
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
 
-from turnkeep.errors import ConfigurationError, InvalidArgument
+from turnkeep.errors import ConfigurationError, InvalidArgument, StorageError
 from turnkeep_mongodb import MongoDBAdapter
 from turnkeep_mongodb.names import Names
 
@@ -63,6 +66,25 @@ async def test_addresses_of_version_6():
     client = client_of(from_url("mongodb://[::1]:1234/x"))
     assert set(client.topology_description.server_descriptions()) == {("::1", 1234)}
     await client.close()
+
+
+async def test_hosts_that_dns_names():
+    adapter = from_url("mongodb+srv://no-such-cluster.example.invalid/x?serverSelectionTimeoutMS=200")
+    assert (adapter._database, adapter._source.where) == ("x", "mongodb+srv://no-such-cluster.example.invalid")
+    with pytest.raises(StorageError):
+        await adapter.open()
+
+
+def test_the_plugin_names_both_schemes_and_loads_no_driver():
+    said = """
+import sys
+from turnkeep_mongodb import plugin
+found = {}
+plugin.register_adapters(found.__setitem__)
+assert set(found) == {"mongodb", "mongodb+srv"}, found
+assert not {"pymongo", "bson", "turnkeep_mongodb.adapter"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", said], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

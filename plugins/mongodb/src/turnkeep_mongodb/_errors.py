@@ -114,7 +114,7 @@ CLASSES: Final[Mapping[type[Exception], _Meaning]] = {
         StorageUnavailable, "no server could be reached; look at host, port and network", True
     ),
     driver.ConfigurationError: _Meaning(
-        StorageRefused, "the driver and this server do not fit; look at the URL's options and the server's version"
+        StorageRefused, "the driver cannot work with this address or server; look at hosts, DNS, options and version"
     ),
     driver.OperationFailure: _OURS,
     driver.CursorNotFound: CODES[43],
