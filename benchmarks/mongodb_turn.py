@@ -5,10 +5,11 @@ The bare program does the same with the same documents, concerns and indexes: it
 messages and the remembered commit by one update that compares the version; each eighth turn it writes 16 documents
 first. It makes no objects of what it reads, and judges nothing.
 
-Each contender has sessions of its own. With ``--history`` the two lengths that are compared can be set: a turn after
-10,000 messages should take what one after 10 takes.
+Each contender has sessions of its own. ``cpu`` is the time of this process in a turn, which a slow or busy server does
+not blur. With ``--history`` the two lengths that are compared can be set: a turn after 10,000 messages should take what
+one after 50 takes (after fewer, there is less to load).
 
-    python benchmarks/mongodb_turn.py mongodb://127.0.0.1:27017 [--rounds 9] [--seconds 1] [--history 10 10000]
+    python benchmarks/mongodb_turn.py mongodb://127.0.0.1:27017 [--rounds 9] [--seconds 1] [--sessions 1 16] [--history 10 10000]
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import secrets
 import statistics
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymongo import AsyncMongoClient
 
@@ -134,9 +135,17 @@ async def fill(adapter: MongoDBAdapter, session_ids: list[str], history: int) ->
     await asyncio.gather(*map(one, session_ids))
 
 
-async def run(turn: Callable[[str], Awaitable[float]], session_ids: list[str], seconds: float) -> tuple[float, float]:
-    """Turns per second, each session a task of its own, and the median of a turn in milliseconds."""
-    began = time.perf_counter()
+class Speed(NamedTuple):
+    """Turns per second; the median of a turn, and this process's part in one, in milliseconds."""
+
+    turns: float
+    median: float
+    cpu: float
+
+
+async def run(turn: Callable[[str], Awaitable[float]], session_ids: list[str], seconds: float) -> Speed:
+    """How fast it goes, each session being a task of its own."""
+    began, busy = time.perf_counter(), time.process_time()
     took: list[float] = []
 
     async def talk(session_id: str) -> None:
@@ -144,31 +153,34 @@ async def run(turn: Callable[[str], Awaitable[float]], session_ids: list[str], s
             took.append(await turn(session_id))
 
     await asyncio.gather(*map(talk, session_ids))
-    return len(took) / (time.perf_counter() - began), statistics.median(took) * 1000
+    elapsed, spent = time.perf_counter() - began, time.process_time() - busy
+    return Speed(len(took) / elapsed, statistics.median(took) * 1000, spent / len(took) * 1000)
 
 
 async def compare(adapter: MongoDBAdapter, bare: Bare, options: argparse.Namespace) -> None:
-    print("sessions  history   adapter/s    bare/s   ratio  (lowest to highest)    p50 ms: adapter   bare")
-    for sessions in (1, 16):
+    print(
+        "sessions  history   adapter/s    bare/s   ratio  (lowest to highest)    p50 ms: adapter   bare  cpu ms: adapter  bare"
+    )
+    for sessions in options.sessions:
         medians: list[float] = []
         for history in options.history:
             ids = {name: [f"{name}-{secrets.token_hex(8)}" for _ in range(sessions)] for name in ("adapter", "bare")}
             for names in ids.values():
                 await fill(adapter, names, history)
             turns = {"adapter": Ours(adapter).turn, "bare": bare.turn}
-            found: dict[str, list[tuple[float, float]]] = {"adapter": [], "bare": []}
+            found: dict[str, list[Speed]] = {"adapter": [], "bare": []}
             for number in range(options.rounds + 1):
                 for name in sorted(found, reverse=bool(number % 2)):
                     speed = await run(turns[name], ids[name], options.seconds)
                     if number:  # the first round warms up
                         found[name].append(speed)
-            ratios = sorted(a[0] / b[0] for a, b in zip(found["adapter"], found["bare"], strict=True))
-            ours, theirs = (statistics.median(speed for speed, _ in found[name]) for name in ("adapter", "bare"))
-            p50, bare_p50 = (statistics.median(middle for _, middle in found[name]) for name in ("adapter", "bare"))
-            medians.append(p50)
+            ratios = sorted(a.turns / b.turns for a, b in zip(found["adapter"], found["bare"], strict=True))
+            ours, bares = (Speed(*map(statistics.median, zip(*found[name], strict=True))) for name in found)
+            medians.append(ours.median)
             spread = f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
-            figures = f"{ours:>12,.0f}{theirs:>10,.0f}{statistics.median(ratios):>8.2f}  {spread:22}"
-            print(f"{sessions:>8}{history:>9,}{figures}{p50:>19.2f}{bare_p50:>8.2f}", flush=True)
+            speeds = f"{ours.turns:>12,.0f}{bares.turns:>10,.0f}{statistics.median(ratios):>8.2f}  {spread:22}"
+            times = f"{ours.median:>18.2f}{bares.median:>7.2f}{ours.cpu:>17.2f}{bares.cpu:>6.2f}"
+            print(f"{sessions:>8}{history:>9,}{speeds}{times}", flush=True)
         print(f"{'':8} p50 at {options.history[-1]:,} against {options.history[0]:,}: {medians[-1] / medians[0]:.2f}")
 
 
@@ -177,6 +189,7 @@ async def main() -> None:
     parser.add_argument("url", help="of a server; a database of its own is made there and emptied again")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each contender, in each round")
+    parser.add_argument("--sessions", type=int, nargs="+", default=(1, 16), help="how many talk at the same time")
     parser.add_argument("--history", type=int, nargs=2, default=(10, 10_000), help="messages before the first turn")
     options = parser.parse_args()
     database = f"turnkeep_bench_{secrets.token_hex(8)}"
