@@ -1,0 +1,140 @@
+"""Lists of sessions and counts over them: queries over heads, each along an index that it names.
+
+Named, because a planner may choose another one that sorts every session of a namespace; and because a missing index is
+then an error that says so, and no list that takes minutes.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from pymongo import ASCENDING, DESCENDING
+
+from turnkeep.contract import ANYONE, SessionPage, Stats
+from turnkeep.cursors import make_cursor, read_cursor
+from turnkeep.errors import InvalidArgument
+from turnkeep.retention import from_microseconds
+from turnkeep_mongodb.sessions import HEAD_ONLY, STATUSES, owned_by, read_record
+from turnkeep_mongodb.times import from_stamp_or_none, to_stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from pymongo.asynchronous.collection import AsyncCollection
+
+    from turnkeep.contract import Head, Scope, SessionQuery, StatsQuery
+    from turnkeep_mongodb.names import Document
+
+
+async def find_page(sessions: AsyncCollection[Document], query: SessionQuery, now: datetime) -> SessionPage:
+    """The heads that follow the cursor."""
+    condition, order = listing(query, now)
+    by_index = f"turnkeep_{_whose(query.scope)}{query.order}"
+    found = await sessions.find(condition, HEAD_ONLY).hint(by_index).sort(order).limit(query.limit + 1).to_list()
+    heads = [read_record(document, now).head for document in found]
+    items = tuple(heads[: query.limit])
+    more = len(heads) > query.limit
+    return SessionPage(items, make_cursor(query.order, *_position(items[-1], query.order)) if more else None)
+
+
+def listing(query: SessionQuery, now: datetime) -> tuple[Document, list[tuple[str, int]]]:
+    """The condition and the order of a page."""
+    stamp, direction = ("updated_us", DESCENDING) if query.order == "activity" else ("created_us", ASCENDING)
+    condition = _living(query.scope, now)
+    # An index leads through each status in order; the server merges what they yield.
+    condition["status"] = query.status or {"$in": list(STATUSES)}
+    if query.agent_name is not None:
+        condition["agent_name"] = query.agent_name
+    if query.route is not None:
+        condition["current_route"] = query.route
+    ranges: dict[str, Document] = {"updated_us": {}, stamp: {}}
+    if query.older_than is not None:
+        before = now - query.older_than if isinstance(query.older_than, timedelta) else query.older_than
+        ranges["updated_us"]["$lt"] = to_stamp(before)
+    if query.cursor is not None:
+        last, last_id = _read_position(query.cursor, query.order)
+        beyond = "$lt" if direction == DESCENDING else "$gt"
+        ranges[stamp][f"{beyond}e"] = last
+        condition["$or"] = [{stamp: {beyond: last}}, {"session_id": {"$gt": last_id}}]
+    condition |= {name: bounds for name, bounds in ranges.items() if bounds}
+    return condition, [(stamp, direction), ("session_id", ASCENDING)]
+
+
+async def count(sessions: AsyncCollection[Document], query: StatsQuery, now: datetime) -> Stats:
+    """Counts over living sessions of the scope, added up by the server."""
+    by_index = f"turnkeep_{_whose(query.scope)}created"
+    found = await (await sessions.aggregate(counting(query.scope, now), hint=by_index)).to_list()
+    return Stats(
+        sessions=sum(group["sessions"] for group in found),
+        messages=sum(group["messages"] for group in found),
+        bytes=sum(group["bytes"] for group in found),
+        by_status=_add_up((group["_id"]["status"], group["sessions"]) for group in found),
+        by_agent=_add_up((group["_id"]["agent_name"], group["sessions"]) for group in found),
+        by_route=_add_up((group["_id"]["current_route"], group["sessions"]) for group in found),
+        oldest=from_stamp_or_none(min((group["oldest"] for group in found), default=None)),
+        newest=from_stamp_or_none(max((group["newest"] for group in found), default=None)),
+    )
+
+
+def counting(scope: Scope, now: datetime) -> list[Document]:
+    """The aggregation of ``count``. Marks that have passed count as if they had been applied."""
+    documents = {"$add": [{"$strLenBytes": "$collected_data"}, {"$strLenBytes": "$state"}]}
+    gone = _after_marks("bytes", "$floor_bytes", now)
+    text = {"$add": [documents, {"$subtract": ["$total_bytes", gone]}]}
+    return [
+        {"$match": _living(scope, now)},
+        {
+            "$group": {
+                "_id": {"status": "$status", "agent_name": "$agent_name", "current_route": "$current_route"},
+                "sessions": {"$sum": 1},
+                "messages": {"$sum": {"$subtract": ["$last_seq", _after_marks("seq", "$floor", now)]}},
+                "bytes": {"$sum": text},
+                "oldest": {"$min": "$created_us"},
+                "newest": {"$max": "$updated_us"},
+            }
+        },
+    ]
+
+
+def _after_marks(field: str, stored: str, now: datetime) -> Document:
+    """A field of the last mark that has passed, or what is stored where none has."""
+    passed = {"$lte": ["$$this.leaves_us", to_stamp(now)]}
+    step = {"$cond": [passed, f"$$this.{field}", "$$value"]}
+    return {"$reduce": {"input": "$marks", "initialValue": stored, "in": step}}
+
+
+def _whose(scope: Scope) -> str:
+    """The part of an index's name that says whether it begins with an owner."""
+    return "" if scope.owner is ANYONE else "owner_"
+
+
+def _living(scope: Scope, now: datetime) -> Document:
+    # Not "$gt": a session that never expires has no such time.
+    return {"namespace": scope.namespace, **owned_by(scope), "expires_us": {"$not": {"$lte": to_stamp(now)}}}
+
+
+def _position(head: Head, order: str) -> tuple[int, str]:
+    if order == "activity":
+        return -to_stamp(head.updated_at), head.session_id
+    return to_stamp(head.created_at), head.session_id
+
+
+def _read_position(cursor: str, order: str) -> tuple[int, str]:
+    """Where a page ended."""
+    position, session_id = cast("tuple[int, str]", tuple(read_cursor(cursor, order, int, str)))
+    stamp = -position if order == "activity" else position
+    try:
+        session_id.encode()
+        from_microseconds(stamp)
+    except (OverflowError, UnicodeEncodeError):
+        raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back") from None
+    return stamp, session_id
+
+
+def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:
+    sums: dict[Any, int] = {}
+    for key, number in counts:
+        sums[key] = sums.get(key, 0) + number
+    return sums

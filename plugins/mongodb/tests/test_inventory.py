@@ -1,0 +1,236 @@
+"""Which documents there are after each thing that can happen to a session, and that nothing else is touched."""
+
+import asyncio
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import turnkeep_mongodb
+from turnkeep.contract import Expect, LoadQuery, Scope, StatsQuery
+from turnkeep.errors import SessionNotFound
+from turnkeep_testkit import FakeClock, new_commit, new_key
+
+from .kit import COLLECTIONS, FUTURE, everything, opened
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(FUTURE)
+
+
+async def counts(client, database):
+    """How many heads and message documents there are, and that there is nothing but our collections."""
+    found = await everything(client, database)
+    assert tuple(found) == COLLECTIONS
+    records = {document["_id"] for document in found["turnkeep_schema"]}
+    assert records in ({"turnkeep"}, {"turnkeep", "sweep"})
+    return len(found["turnkeep_sessions"]), len(found["turnkeep_messages"])
+
+
+async def talk(adapter, key, turns, **fields):
+    for _ in range(turns):
+        await adapter.commit(new_commit(key, "question", "answer", expect=Expect.ANY, **fields))
+
+
+async def test_a_session_is_a_head_and_its_older_messages(replica_url, database, client, clock):
+    async with opened(replica_url, database, clock=clock) as adapter:
+        key = new_key()
+        assert await counts(client, database) == (0, 0)
+        await adapter.commit(new_commit(key))
+        await talk(adapter, key, 8)
+        assert await counts(client, database) == (1, 0)
+        await talk(adapter, key, 1)
+        assert await counts(client, database) == (1, 16)
+        await talk(adapter, key, 40)
+        heads, documents = await counts(client, database)
+        assert (heads, documents) == (1, 96)
+        (head,) = (await everything(client, database))["turnkeep_sessions"]
+        assert head["flushed"] == 96
+        assert 50 <= len(head["tail"]) <= 52
+        assert len(head["recent"]) == 32
+
+
+async def test_after_clearing_a_sweep_leaves_what_is_new(replica_url, database, client, clock):
+    async with opened(replica_url, database, clock=clock) as adapter:
+        key = new_key()
+        await adapter.commit(new_commit(key))
+        await talk(adapter, key, 20)
+        await adapter.commit(new_commit(key, "new", expect=Expect.ANY, drop_history=True))
+        swept = await adapter.sweep(10)
+        assert (swept.sessions, swept.messages, swept.more) == (0, 32, False)
+        assert await counts(client, database) == (1, 0)
+        assert [message.content for message in (await adapter.load(key, LoadQuery())).messages] == ["new"]
+        assert (await adapter.sweep(10)).messages == 0
+
+
+async def test_messages_that_left_by_age_are_swept(replica_url, database, client, clock):
+    async with opened(replica_url, database, clock=clock) as adapter:
+        key = new_key()
+        await adapter.commit(new_commit(key))
+        await talk(adapter, key, 20, message_ttl=HOUR)
+        before = await adapter.stats(StatsQuery(key.scope))
+        clock.advance(2 * HOUR)
+        after = await adapter.stats(StatsQuery(key.scope))
+        assert (before.messages, after.messages, before.bytes - after.bytes) == (40, 0, 20 * len("questionanswer"))
+        await adapter.sweep(10)
+        assert await counts(client, database) == (1, 0)
+        (head,) = (await everything(client, database))["turnkeep_sessions"]
+        assert (head["tail"], head["message_count"], head["floor"], head["sweep_at"]) == ([], 0, 40, None)
+        assert await adapter.stats(StatsQuery(key.scope)) == after
+        await talk(adapter, key, 1)
+        assert [m.seq for m in (await adapter.load(key, LoadQuery())).messages] == [41, 42]
+
+
+@pytest.mark.parametrize("how", ["delete", "delete_owner", "expiry", "created over"])
+async def test_nothing_remains_of_a_session_that_is_gone(replica_url, database, client, clock, how):
+    async with opened(replica_url, database, clock=clock) as adapter:
+        scope = Scope("kit")
+        gone = [new_key(scope, f"gone {number}") for number in range(3)]
+        other = new_key(scope, "other")
+        for key in (*gone, other):
+            await adapter.commit(new_commit(key, user_id="bob" if key == other else "ana"))
+            await talk(adapter, key, 20, ttl=HOUR if how in {"expiry", "created over"} and key != other else None)
+        assert await counts(client, database) == (4, 4 * 32)
+        if how == "delete":
+            assert all([await adapter.delete(key) for key in gone])
+        elif how == "delete_owner":
+            erased = await adapter.delete_owner(Scope("kit", "ana"))
+            assert (erased.sessions, erased.messages) == (3, 120)
+        elif how == "expiry":
+            clock.advance(2 * HOUR)
+            assert (await adapter.sweep(2)).more
+            assert not (await adapter.sweep(2)).more
+        else:
+            clock.advance(2 * HOUR)
+            for key in gone:
+                assert (await adapter.commit(new_commit(key))).token.version == 1
+            assert await counts(client, database) == (4, 32)
+            assert all([await adapter.delete(key) for key in gone])
+        assert await counts(client, database) == (1, 32)
+        assert (await adapter.load(other, LoadQuery())).head.message_count == 40
+
+
+async def test_nothing_outside_our_collections_is_touched(replica_url, database, client, clock):
+    foreign = client[database]["customers"]
+    await foreign.insert_one({"_id": 1, "namespace": "kit", "expires_at": FUTURE, "session": "kit/a"})
+    async with opened(replica_url, database, clock=clock) as adapter:
+        key = new_key(Scope("kit"), "a")
+        await adapter.commit(new_commit(key, ttl=HOUR, user_id="ana"))
+        await talk(adapter, key, 10, ttl=HOUR)
+        await adapter.commit(new_commit(key, expect=Expect.ANY, drop_history=True, ttl=HOUR))
+        await adapter.sweep(10)
+        clock.advance(2 * HOUR)
+        await adapter.sweep(10)
+        await adapter.delete_owner(Scope("kit", "ana"))
+        await adapter.migrate()
+        await adapter.check()
+    found = await everything(client, database)
+    assert len(found.pop("customers")) == 1
+    assert tuple(found) == COLLECTIONS
+    assert found["turnkeep_sessions"] == found["turnkeep_messages"] == []
+
+
+def test_nothing_here_drops_a_database():
+    package = Path(turnkeep_mongodb.__file__).parent
+    source = "".join(file.read_text() for file in package.rglob("*.py"))
+    assert not re.search(r"drop_?(database|collection|indexes)|\.drop\w*\(", source, re.IGNORECASE)
+
+
+async def test_a_flush_that_comes_too_late_leaves_nothing(replica_url, database, client, monkeypatch):
+    """Its session is deleted between the writing of the documents and the commit."""
+    async with opened(replica_url, database) as adapter, opened(replica_url, database) as other:
+        for begin_anew in (False, True):
+            key = new_key()
+            await adapter.commit(new_commit(key))
+            await talk(adapter, key, 8)
+            insert = adapter._open.store._messages.insert
+
+            async def late(life, items, key=key, insert=insert, begin_anew=begin_anew):
+                assert await other.delete(key)
+                if begin_anew:
+                    await other.commit(new_commit(key, "new life"))
+                await insert(life, items)
+
+            monkeypatch.setattr(adapter._open.store._messages, "insert", late)
+            if begin_anew:
+                await adapter.commit(new_commit(key, "late", expect=Expect.ANY))
+            else:
+                with pytest.raises(SessionNotFound):
+                    await adapter.commit(new_commit(key, "late", expect=Expect.ANY))
+            monkeypatch.setattr(adapter._open.store._messages, "insert", insert)
+            assert await counts(client, database) == (int(begin_anew), 0)
+
+
+async def test_what_no_head_knows_of_is_swept(replica_url, database, client, clock):
+    """A writer killed after it flushed for a session deleted meanwhile; a head that the TTL index removed."""
+    async with opened(replica_url, database, clock=clock) as adapter:
+        keys = [new_key(Scope("kit"), f"s{number}") for number in range(3)]
+        for key in keys:
+            await adapter.commit(new_commit(key))
+            await talk(adapter, key, 20)
+        await client[database]["turnkeep_sessions"].delete_one({"session_id": "s0"})
+        stray = await client[database]["turnkeep_messages"].find_one({"session_id": "s1"})
+        strays = [stray | {"_id": f"a-former-life#{seq:010d}", "incarnation": "a-former-life"} for seq in range(40)]
+        await client[database]["turnkeep_messages"].insert_many(strays)
+        assert await counts(client, database) == (2, 96 + 40)
+        for _ in range(10):  # a few documents at a time, on and on
+            await adapter.sweep(1)
+        assert await counts(client, database) == (2, 64)
+        for key in keys[1:]:
+            assert len((await adapter.load(key, LoadQuery())).messages) == 40
+
+
+async def test_a_grave_is_no_session(replica_url, database, client, clock):
+    """A deleter that was killed between the head and its messages."""
+    async with opened(replica_url, database, clock=clock) as adapter:
+
+        async def leave_a_grave(key):
+            await adapter.commit(new_commit(key, user_id=None))
+            await talk(adapter, key, 20)
+            document = await client[database]["turnkeep_sessions"].find_one({"session_id": key.session_id})
+            grave = {"incarnation": document["incarnation"], "buried": True, "sweep_at": clock()}
+            await client[database]["turnkeep_sessions"].replace_one({"_id": document["_id"]}, grave)
+
+        for owner in (None, "ana"):
+            key = new_key(Scope("kit", owner), f"of {owner}")
+            await leave_a_grave(new_key(Scope("kit"), key.session_id))
+            assert await adapter.load(key, LoadQuery()) is None
+            assert (await adapter.stats(StatsQuery(Scope("kit")))).sessions == 0
+            with pytest.raises(SessionNotFound):
+                await adapter.commit(new_commit(key, "late", expect=Expect.ANY))
+            assert await counts(client, database) == (0, 0)  # who comes along completes it
+        key = new_key(Scope("kit"), "deleted again")
+        await leave_a_grave(key)
+        assert await adapter.delete(key) is False
+        assert await counts(client, database) == (0, 0)
+        await leave_a_grave(key)
+        assert (await adapter.sweep(10)).messages == 32
+        assert await counts(client, database) == (0, 0)
+        await leave_a_grave(key)
+        assert (await adapter.commit(new_commit(key, "new"))).created
+        assert await counts(client, database) == (1, 0)
+
+
+async def test_sweeps_beside_commits_lose_nothing(replica_url, database):
+    async with opened(replica_url, database) as adapter, opened(replica_url, database) as other:
+        key = new_key()
+        await adapter.commit(new_commit(key))
+        done = asyncio.Event()
+
+        async def sweep():
+            while not done.is_set():
+                await other.sweep(10)
+
+        sweeping = asyncio.create_task(sweep())
+        for number in range(60):
+            drop = number % 20 == 19
+            await adapter.commit(new_commit(key, str(number), expect=Expect.ANY, drop_history=drop, message_ttl=HOUR))
+        done.set()
+        await sweeping
+        stored = await adapter.load(key, LoadQuery())
+        assert [message.content for message in stored.messages] == ["59"]
+        assert stored.head.last_seq == 60

@@ -1,0 +1,34 @@
+"""What networks do to it: connections that are cut, silent or slow, and what a turn costs on the wire."""
+
+import pytest
+
+from turnkeep_testkit.faults import NetworkFaultSuite
+from turnkeep_testkit.faults.cutting import CutConnectionSuite
+
+from .kit import from_url, named
+
+# A call that is cancelled while PyMongo connects: it drops the socket without closing it. Being dropped closes it.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+class TestNetwork(NetworkFaultSuite):
+    @pytest.fixture
+    def server_url(self, replica_url):
+        return replica_url
+
+    @pytest.fixture
+    def make_adapter_at(self, shared_database):
+        # Else the driver would learn the server's own address, and go past the proxy.
+        return lambda url: from_url(named(url, shared_database, directConnection="true"))
+
+
+class TestStandaloneCuts(CutConnectionSuite):
+    """Without retryable writes: the driver repeats nothing by itself."""
+
+    @pytest.fixture
+    def server_url(self, standalone_url):
+        return standalone_url
+
+    @pytest.fixture
+    def make_adapter_at(self, standalone_database):
+        return lambda url: from_url(named(url, standalone_database, directConnection="true"))
