@@ -40,6 +40,7 @@ def listing(owner=ANYONE, **conditions):
 
 CALLS = {
     "load": lambda adapter: adapter.load(KEY, LoadQuery(50, commit_id="c")),
+    "look up": lambda adapter: adapter.load(KEY, LoadQuery(0)),
     "load all of a short one": lambda adapter: adapter.load(SessionKey(Scope("default"), "s5"), LoadQuery()),
     "newest messages": lambda adapter: adapter.read_messages(KEY, MessageQuery(20)),
     "messages after": lambda adapter: adapter.read_messages(KEY, MessageQuery(20, after=500)),

@@ -111,6 +111,7 @@ class Queries:
 
     find_head: Scoped
     load: Scoped
+    load_head: Scoped
     read_messages: Scoped
     create: Scoped
     commit: Scoped

@@ -78,6 +78,10 @@ class Store:
 
     async def load(self, key: SessionKey, query: LoadQuery) -> StoredSession | None:
         """The session, if it is there and visible."""
+        if query.window == 0 and query.commit_id is None:
+            sql = self._queries.load_head.seen_by(key.scope.owner)
+            rows = await calls.read(self._source, sql, self._seen(key), "load")
+            return StoredSession(to_head(rows[0]), *rows[0][HEAD_WIDTH:], messages=()) if rows else None
         parameters = self._seen(key) | {"window": query.window, "widen": WIDEN_LIMIT, "commit_id": query.commit_id}
         sql = self._queries.load.seen_by(key.scope.owner)
         rows = await calls.read(self._source, sql, parameters, "load")

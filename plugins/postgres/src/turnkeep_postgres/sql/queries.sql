@@ -74,6 +74,18 @@ FROM reach CROSS JOIN LATERAL (
         AND seq BETWEEN first_seq AND past_last_seq AND seq > bottom AND seq < begin
 ) AS message;
 
+-- name: load_head
+-- A session without messages: the server plans this in a fraction of the time that `load` takes it.
+WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
+SELECT namespace, id, user_id, incarnation, version, last_commit, status, agent_name, current_route, current_step,
+    last_seq, greatest(floor, CASE WHEN trim_at <= now THEN (
+        SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
+        WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
+    ) END) AS floor,
+    last_message_at, completed_at, created_at, updated_at, expires_at, collected_data, state
+FROM clock CROSS JOIN turnkeep_sessions
+WHERE namespace = %(namespace)s AND id = %(id)s AND user_id = %(owner)s AND (expires_at IS NULL OR expires_at > now);
+
 -- name: read_messages
 -- A page of history: a row that says whether there is more, then its messages in no order. No row: no such session.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now),
