@@ -104,7 +104,7 @@ def _has_key(inspector: Inspector, table: Table) -> bool:
 
 
 def _keys(inspector: Inspector, table: Table) -> Iterator[Any]:
-    """Columns that are unique together, the likeliest first: older SQLAlchemys fail to read more of a STRICT table."""
+    """Columns that are unique together, the likeliest first."""
     yield inspector.get_pk_constraint(table.name, table.schema)["constrained_columns"]
     for unique in inspector.get_unique_constraints(table.name, table.schema):
         yield unique["column_names"]
