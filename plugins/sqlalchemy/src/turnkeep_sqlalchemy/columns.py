@@ -147,5 +147,5 @@ def number() -> TypeEngine[int]:
 
 
 def flag() -> TypeEngine[bool]:
-    """True or false; STRICT tables of SQLite know integers only."""
+    """True or false; an integer on SQLite, as in the tables of turnkeep-sqlite."""
     return Boolean().with_variant(Integer(), "sqlite")

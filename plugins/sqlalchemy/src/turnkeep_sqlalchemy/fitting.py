@@ -100,11 +100,14 @@ def _required_of_the_user(table: Table, there: Mapping[str, Any]) -> Iterator[tu
 def _has_key(inspector: Inspector, table: Table) -> bool:
     """Whether two rows cannot have the same identity."""
     wanted = {column.name.lower() for column in table.primary_key}
-    keys = [inspector.get_pk_constraint(table.name, table.schema)["constrained_columns"]]
-    keys += [unique["column_names"] for unique in inspector.get_unique_constraints(table.name, table.schema)]
-    keys += [
-        index["column_names"]
-        for index in inspector.get_indexes(table.name, table.schema)
-        if index["unique"] and not index.get("dialect_options", {}).get("postgresql_where")
-    ]
-    return any({str(name).lower() for name in key} == wanted for key in keys if key)
+    return any({str(name).lower() for name in key} == wanted for key in _keys(inspector, table) if key)
+
+
+def _keys(inspector: Inspector, table: Table) -> Iterator[Any]:
+    """Columns that are unique together, the likeliest first."""
+    yield inspector.get_pk_constraint(table.name, table.schema)["constrained_columns"]
+    for unique in inspector.get_unique_constraints(table.name, table.schema):
+        yield unique["column_names"]
+    for index in inspector.get_indexes(table.name, table.schema):
+        if index["unique"] and not index.get("dialect_options", {}).get("postgresql_where"):
+            yield index["column_names"]

@@ -154,7 +154,6 @@ def build(metadata: MetaData, names: Names) -> Tables:
         Column("name", Body(), nullable=False),
         Column("applied_at", Instant(), nullable=False),
         schema=names.schema,
-        sqlite_strict=names.is_default,  # a user's own columns have types of theirs
     )
     sessions = _make(metadata, names, "sessions", ("namespace", "id"))
     _add_indexes(sessions)
@@ -182,7 +181,6 @@ def _make(metadata: MetaData, names: Names, kind: str, key: tuple[str, ...]) -> 
         *columns,
         PrimaryKeyConstraint(*(field for field in key if field in called)),
         schema=names.schema,
-        sqlite_strict=names.is_default,  # a user's own columns have types of theirs
         sqlite_with_rowid=kind != "commits",
         mysql_engine="InnoDB",
         mariadb_engine="InnoDB",
