@@ -77,7 +77,7 @@ $(READY): $(PYPROJECTS)
 	    "$$python" -m venv --clear --without-pip .venv; \
 	    "$$python" -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-warn-script-location 'uv>=0.9,<0.14'; \
 	fi; \
-	$(BIN)/uv sync --quiet --all-packages; \
+	$(BIN)/uv sync --quiet --all-packages --all-extras; \
 	touch $@; } </dev/null >&2
 
 # tox knows a distribution by its path and would not see a dependency that its pyproject.toml gained.
