@@ -23,6 +23,8 @@ DISTRIBUTIONS: Final = {
     "rediss": "turnkeep-redis",
     "redis+cluster": "turnkeep-redis",
     "redis+sentinel": "turnkeep-redis",
+    "rediss+cluster": "turnkeep-redis",
+    "rediss+sentinel": "turnkeep-redis",
     "mongodb": "turnkeep-mongodb",
     "mongodb+srv": "turnkeep-mongodb",
     "opensearch": "turnkeep-opensearch",

@@ -34,7 +34,7 @@ def place(tmp_path):
         (["chat", "--db", "chat\ud800.db"], 2, "is not UTF-8"),
         (["chat", "--session", ""], 2, "--session must be 1 to 512 bytes"),
         (["chat", "--user", "x" * 600], 2, "--user must be 1 to 512 bytes"),
-        (["doctor", "postgresql://app:secret@db/app"], 2, "pip install turnkeep-postgres"),
+        (["doctor", "opensearch://app:secret@db/app"], 2, "pip install turnkeep-opensearch"),
         (["sessions", "list", "absent.db"], 3, "turnkeep migrate"),
         (["sessions", "show", "absent.db", "x"], 3, "turnkeep migrate"),
         (["sessions", "delete", "absent.db", "x", "--yes"], 3, "turnkeep migrate"),

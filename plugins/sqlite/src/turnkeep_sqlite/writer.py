@@ -47,7 +47,9 @@ class Writer:
     def __init__(self, source: Source) -> None:
         self.pid = os.getpid()
         self._source = source
-        self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Job[Any]] | None] = queue.SimpleQueue()
+        self._arrived: list[Job[Any]] = []  # on the loop, not handed over yet
+        self._told_together = 1
         self._alone: deque[Job[Any]] = deque()
         self._waiting: deque[Job[Any]] = deque()  # for a transaction
         self._lock = threading.Lock()  # of what loop and thread decide between them: closed, withdrawn, sealed
@@ -84,7 +86,13 @@ class Writer:
         with self._lock:
             if self._closed:
                 raise StorageUnavailable("the store was closed meanwhile", adapter=NAME, operation=operation)
-            self._queue.put(job)
+            self._arrived.append(job)
+            if self._told_together == 1:
+                self._flush()
+            elif len(self._arrived) == 1 or self._arrived[-2].loop is not job.loop:
+                # Where several tasks were told together they ask together again. Woken by the first of them, the thread
+                # would fight the others for Python's lock, and share fewer transactions (a third of the speed).
+                job.loop.call_soon(self._hand_over)
         return await job.outcome(self._withdraw)
 
     def stop(self) -> None:
@@ -92,11 +100,21 @@ class Writer:
         with self._lock:
             if not self._closed:
                 self._closed = True
+                self._flush()
                 self._queue.put(None)
 
     def join(self) -> None:
         """Waits for the end of the thread."""
         self._thread.join()
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._arrived:
+            self._queue.put(self._arrived)
+            self._arrived = []
 
     def _main(self) -> None:
         connection = self._open()
@@ -132,14 +150,15 @@ class Writer:
         block = not self._waiting
         while not self._ended:
             try:
-                job = self._queue.get(block=block)
+                jobs = self._queue.get(block=block)
             except queue.Empty:
                 break
             block = False
-            if job is None:
+            if jobs is None:
                 self._ended = True
             else:
-                (self._alone if job.alone else self._waiting).append(job)
+                self._alone.extend(job for job in jobs if job.alone)
+                self._waiting.extend(job for job in jobs if not job.alone)
 
     def _settle(
         self,
@@ -154,6 +173,7 @@ class Writer:
             except BaseException as error:  # noqa: BLE001 - the thread must live on: others wait for it
                 _fail(jobs, error)
         self.is_committing = False  # before anybody hears of it, and asks for the next thing
+        self._told_together = len(jobs)
         deliver(jobs)
 
     def _commit(self, connection: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
