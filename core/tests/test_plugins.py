@@ -564,6 +564,8 @@ def test_an_allow_list_concerns_announced_plugins_only(announce):
         ("rediss", "turnkeep-redis"),
         ("redis+cluster", "turnkeep-redis"),
         ("redis+sentinel", "turnkeep-redis"),
+        ("rediss+cluster", "turnkeep-redis"),
+        ("rediss+sentinel", "turnkeep-redis"),
         ("mongodb", "turnkeep-mongodb"),
         ("mongodb+srv", "turnkeep-mongodb"),
         ("opensearch", "turnkeep-opensearch"),
