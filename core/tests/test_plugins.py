@@ -578,7 +578,7 @@ def test_a_known_scheme_that_is_not_installed_has_its_pip_line(scheme, distribut
 
 
 def test_the_known_distributions_are_all_tested():
-    assert len(DISTRIBUTIONS) == 12
+    assert len(DISTRIBUTIONS) == 14
 
 
 @pytest.mark.parametrize(

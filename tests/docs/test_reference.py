@@ -146,12 +146,17 @@ def test_every_tag_is_told():
 
 
 def test_every_capability_is_told_as_it_is_declared():
-    from turnkeep.urls import StorageURL
-    from turnkeep_redis import RedisAdapter
-    from turnkeep_sqlite import SQLiteAdapter
+    from turnkeep.connecting import build
 
-    redis = RedisAdapter.from_url(StorageURL("redis://"))
-    adapters = [turnkeep.MemoryAdapter(), SQLiteAdapter("capabilities.db"), redis]
+    urls = [
+        "memory://",
+        "sqlite:///capabilities.db",
+        "postgresql://localhost/app",
+        "sqlalchemy+sqlite+aiosqlite:///capabilities.db",
+        "redis://localhost",
+        "mongodb://localhost/app",
+    ]
+    adapters = [build(url).adapter for url in urls]
     table = {row[0].strip("`"): row[1:] for row in rows(DOCS / "reference/adapters.md") if row[0].strip("`").isupper()}
     assert list(table) == list(turnkeep.Capability.__members__)
     for name, cells in table.items():
