@@ -91,6 +91,12 @@ class TestOld(OnServer, AdapterSuite):
     variable = OLD
     options = MappingProxyType({"prepare_threshold": 2})
 
+    @pytest.fixture(autouse=True)
+    def _every_day(self, request, pytestconfig):
+        theme = request.function.__module__.rpartition(".")[2]
+        if theme in {"exact", "isolation"} and not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("every text every day on one server only; --turnkeep-campaign runs them on all")
+
 
 class TestPooler(
     OnServer,
