@@ -27,9 +27,6 @@ from turnkeep_testkit import new_commit, new_key
 
 from .kit import from_url, named, opened
 
-# PyMongo drops the socket of a connection that is refused without closing it. Being dropped closes it.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 SECRET = "what somebody said"
 OURS = f"turnkeep-{uuid.uuid4().hex}"
 NO_ERRORS = {"_CertificateError"}  # of the ssl module

@@ -7,9 +7,6 @@ from turnkeep_testkit.faults.cutting import CutConnectionSuite
 
 from .kit import from_url, named
 
-# A call that is cancelled while PyMongo connects: it drops the socket without closing it. Being dropped closes it.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 
 class TestNetwork(NetworkFaultSuite):
     @pytest.fixture

@@ -12,9 +12,6 @@ from turnkeep_mongodb.names import Names
 
 from .kit import from_url
 
-# PyMongo drops the socket of a connection that is refused without closing it. Being dropped closes it.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 CANARY = "tiqui-taca-4711"
 
 

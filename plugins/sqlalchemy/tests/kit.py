@@ -18,7 +18,6 @@ ENVIRONMENT = {
     "postgresql-old": "TURNKEEP_TEST_POSTGRES_OLD_URL",
     "asyncpg": "TURNKEEP_TEST_SQLALCHEMY_POSTGRES_URL",
     "mariadb": "TURNKEEP_TEST_MARIADB_URL",
-    "aiomysql": "TURNKEEP_TEST_MARIADB_URL",
 }
 
 
@@ -36,8 +35,7 @@ def url_of(kind, tmp_path):
     if kind == "postgresql-old":
         return f"sqlalchemy+postgresql+psycopg://{url.partition('://')[2]}"
     scheme, _, rest = url.partition("://")
-    driver = {"asyncpg": "asyncpg", "aiomysql": "aiomysql"}.get(kind)
-    return f"{scheme.rpartition('+')[0]}+{driver}://{rest}" if driver else url
+    return f"{scheme.rpartition('+')[0]}+asyncpg://{rest}" if kind == "asyncpg" else url
 
 
 def engine_for(url, **options):
@@ -86,7 +84,8 @@ class Place:
 
     def adapter(self, **options):
         """An adapter over it that owns its engine."""
-        url = StorageURL(self.url)
+        # SQLite gives its lock to nobody in turn: on a busy machine a writer may wait long.
+        url = StorageURL(f"{self.url}?connect_timeout=60" if self.dialect == "sqlite" else self.url)
         made = SQLAlchemyAdapter.from_url(url)
         url.finish()
         clock = options.pop("clock", None)

@@ -40,11 +40,18 @@ class OnADatabase:
 
     kind = "sqlite"
     options: ClassVar = {}
+    in_campaigns: ClassVar = ()
     session_ids: ClassVar = {
         "turnkeep_sessions": "id",
         "turnkeep_messages": "session_id",
         "turnkeep_commits": "session_id",
     }
+
+    @pytest.fixture(autouse=True)
+    def _every_day(self, request, pytestconfig):
+        theme = request.function.__module__.rpartition(".")[2]
+        if theme in self.in_campaigns and not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("every day on another database; --turnkeep-campaign runs it on all")
 
     @pytest.fixture
     def fake_clock(self):
@@ -76,11 +83,12 @@ class OnADatabase:
 
 
 class TestSQLite(OnADatabase, AdapterSuite):
-    pass
+    in_campaigns = ("exact", "isolation")
 
 
 class TestMariaDB(OnADatabase, AdapterSuite):
     kind = "mariadb"
+    in_campaigns = ("isolation",)
 
 
 class TestPostgreSQL(OnADatabase, AdapterSuite):
@@ -95,10 +103,7 @@ class TestAsyncpg(
     OnADatabase, LifecycleSuite, AtomicTurnSuite, CompareAndSwapSuite, ExpirySuite, CancellationSuite, ExactnessSuite
 ):
     kind = "asyncpg"
-
-
-class TestAiomysql(OnADatabase, LifecycleSuite, AtomicTurnSuite, CompareAndSwapSuite, CancellationSuite):
-    kind = "aiomysql"
+    in_campaigns = ("exact",)
 
 
 class Renamed(OnADatabase):

@@ -176,27 +176,30 @@ class Schema:
         """Brings the collections to the newest version and makes lost indexes again; returns the steps taken.
 
         There is no lock to leave behind: every part of a step can be repeated and done by several at once, and the
-        record moves last, from exactly the version before.
+        record moves last, from exactly the version before. Who moves it has taken the step.
         """
         version = await self.find_version(collections)
-        taken = self.steps(version)
-        if not taken:
+        ahead = self.steps(version)
+        if not ahead:
             lost = await self.missing_indexes(collections)
             for index in lost if not dry_run else ():
                 await _make(collections, index)
             return [f"index {index.name}: Makes it again." for index in lost]
         if dry_run:
-            return taken
+            return ahead
+        taken: list[str] = []
         await self._make_record(collections)
-        for step in self._migrations[version:]:
+        for step, said in zip(self._migrations[version:], ahead, strict=True):
             for name in (self._names.sessions, self._names.messages):
                 await _make_collection(collections, name)
             for index in step.indexes:
                 await _make(collections, index)
-            await collections.schema.update_one(
+            moved = await collections.schema.update_one(
                 {"_id": _RECORD, "version": step.version - 1},
                 {"$set": {"version": step.version, "name": step.name, "applied_at": datetime.now(UTC)}},
             )
+            if moved.modified_count:
+                taken.append(said)
         return taken
 
     async def _read_version(self, collections: Collections, there: dict[str, str]) -> int | None:
