@@ -72,7 +72,7 @@ async def test_a_killed_server_loses_no_acknowledged_turn(tmp_path, request):
                 await asyncio.to_thread(server.resume)
                 while sum(map(len, acknowledged.values())) == heard:
                     await asyncio.sleep(0.01)
-                    assert time.monotonic() - began < 20, "no commit after the server came back"
+                    assert time.monotonic() - began < 60, "no commit after the server came back"
                 slowest = max(slowest, time.monotonic() - began)
             stop.set()
             await asyncio.gather(*writers)

@@ -8,8 +8,7 @@ from redis.asyncio import Redis
 
 from turnkeep.contract import Expect, LoadQuery, Scope, SessionKey
 from turnkeep.errors import CommitOutcomeUnknown, StorageUnavailable
-from turnkeep_redis import RedisAdapter
-from turnkeep_redis.settling import GRACE
+from turnkeep_redis import RedisAdapter, settling
 from turnkeep_testkit import FaultProxy, new_commit
 from turnkeep_testkit.faults import address_of, redirected
 
@@ -53,7 +52,8 @@ async def test_a_failed_opening_leaves_nothing_open():
     await adapter.aclose()
 
 
-async def test_a_write_that_was_not_sent_is_withdrawn_at_once(url):
+async def test_a_write_that_was_not_sent_is_withdrawn_at_once(url, monkeypatch):
+    monkeypatch.setattr(settling, "GRACE", 60)
     async with opened(from_url(f"{url}&max_connections=1")) as adapter:
         async with adapter._store._wire._places:  # the only connection is in use
             task = asyncio.create_task(adapter.commit(new_commit(KEY, "one")))
@@ -62,26 +62,35 @@ async def test_a_write_that_was_not_sent_is_withdrawn_at_once(url):
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert asyncio.get_running_loop().time() - began < GRACE
+            assert asyncio.get_running_loop().time() - began < 30
         assert await adapter.load(KEY, LoadQuery()) is None
 
 
-async def test_a_write_that_was_sent_tells_its_outcome_or_that_it_is_unknown(url):
+async def arrives(proxy, call):
+    """A task with the call, whose request has arrived at the proxy."""
+    before = proxy.traffic.requests
+    task = asyncio.create_task(call)
+    while proxy.traffic.requests == before:  # noqa: ASYNC110 - the proxy has no event for it
+        await asyncio.sleep(0.001)
+    return task
+
+
+async def test_a_write_that_was_sent_tells_its_outcome_or_that_it_is_unknown(url, monkeypatch):
     host, port = address_of(address("redis"))
     async with FaultProxy(host, port) as proxy:
         led = redirected(url, proxy.host, proxy.port)
         async with opened(from_url(led)) as adapter:
             await adapter.commit(new_commit(KEY, "one"))
-            proxy.delay(GRACE / 6)
-            slow = asyncio.create_task(adapter.commit(new_commit(KEY, "two", expect=Expect.ANY)))
-            await asyncio.sleep(GRACE / 20)
+            monkeypatch.setattr(settling, "GRACE", 30)
+            proxy.delay(0.05)
+            slow = await arrives(proxy, adapter.commit(new_commit(KEY, "two", expect=Expect.ANY)))
             for _ in range(3):
                 slow.cancel()
                 await asyncio.sleep(0)
             assert (await slow).token.version == 2
-            proxy.delay(GRACE * 3)
-            lost = asyncio.create_task(adapter.commit(new_commit(KEY, "three", expect=Expect.ANY)))
-            await asyncio.sleep(GRACE / 20)
+            monkeypatch.setattr(settling, "GRACE", 0.1)
+            proxy.delay(30)
+            lost = await arrives(proxy, adapter.commit(new_commit(KEY, "three", expect=Expect.ANY)))
             lost.cancel()
             with pytest.raises(CommitOutcomeUnknown):
                 await lost
@@ -108,9 +117,10 @@ async def test_on_a_cluster_everything_of_a_turn_is_under_way_at_once(monkeypatc
         for _ in range(3):  # scripts are known and connections open by then
             spans.clear()
             await adapter.load(key, LoadQuery(50))
-            assert len(spans) == 1
+            loading = len(spans)
             spans.clear()
             result = await adapter.commit(new_commit(key, "a", "b", expect=result.token, state='{"s":1}'))
+        assert loading == 1
         assert len(spans) == 3, "the session, everybody's index, its owner's"
         assert {begun for _, begun in spans} == {3}, "none ended before all were begun"
 
