@@ -115,7 +115,9 @@ async def test_work_that_has_no_effect_yet_is_withdrawn():
     assert reached == [False]
 
 
-async def test_an_effect_under_way_is_waited_for_and_told():
+async def test_an_effect_under_way_is_waited_for_and_told(monkeypatch):
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 30)
+
     async def work(effect):
         effect.begun = True
         await asyncio.sleep(0.1)
@@ -124,7 +126,9 @@ async def test_an_effect_under_way_is_waited_for_and_told():
     assert await cancel_soon(asyncio.create_task(Settler().run(work, "commit", "c"))) == "done"
 
 
-async def test_an_effect_that_failed_is_a_cancellation():
+async def test_an_effect_that_failed_is_a_cancellation(monkeypatch):
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 30)
+
     async def work(effect):
         effect.begun = True
         await asyncio.sleep(0.1)

@@ -85,7 +85,9 @@ async def test_a_write_that_does_not_stop_is_of_unknown_outcome(schema, monkeypa
     async with opened(server_url(), schema=schema, max_size=1) as adapter:
         ((before,),) = await calls.read(adapter._source, b"SELECT pg_backend_pid()", {}, "load")
         task = asyncio.create_task(calls.write(adapter._source, b"SELECT pg_sleep(30)", {}, "commit", commit_id="c1"))
-        await asyncio.sleep(0.1)
+        sleeping = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {before} AND wait_event = 'PgSleep'"
+        while run_sql(server_url(), sleeping) == [(0,)]:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(CommitOutcomeUnknown) as caught:
             await asyncio.wait_for(asyncio.shield(task), 20)

@@ -171,7 +171,7 @@ async def test_a_server_that_is_gone_is_not_taken_for_an_exhausted_pool(schema):
             with pytest.raises((StorageUnavailable, CommitOutcomeUnknown), match="cannot be reached"):
                 await adapter.commit(new_commit(key, "two", expect=first.token))
             proxy.heal()
-            for _ in range(50):
+            for _ in range(600):
                 try:
                     assert len((await adapter.load(key, LoadQuery())).messages) == 1
                     break
