@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sqlite3
 import statistics
 import tempfile
@@ -27,26 +26,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnkeep.contract import Commit, Expect, LoadQuery, NewMessage, Scope, SessionKey
+from workload import DATA, SCOPE, STATE, WINDOW, new_messages, parse, run_tasks, turn
+
+from turnkeep.contract import Commit, Expect, SessionKey
 from turnkeep.ids import new_id
 from turnkeep_sqlite import SQLiteAdapter
 from turnkeep_sqlite.statements import Queries, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-SCOPE = Scope("default")
-WINDOW = 50
-CONTENT = "It is raining in Lisbon, and the table by the window is taken until nine. " * 5
-METADATA = json.dumps({"model": "m-1", "usage": {"input": 812, "output": 164}, "locale": "pt-PT"})
-STATE = json.dumps({"route_history": [{"route": "book-a-table", "entered_at": "2026-01-01T12:00:00Z"}] * 10})
-DATA = json.dumps({"name": "Ana", "guests": 4})
-
-
-def new_messages() -> tuple[NewMessage, ...]:
-    now = datetime.now(UTC)
-    rest = (None, None, None, "book-a-table", "guests", None, METADATA, None, now)
-    return tuple(NewMessage(new_id(), role, CONTENT, "plain", *rest) for role in ("user", "assistant"))
 
 
 class Bare:
@@ -94,19 +82,6 @@ class Bare:
         self.commit(session_id, head)
 
 
-def parse(*texts: str) -> None:
-    for text in texts:
-        json.loads(text)
-
-
-async def turn(adapter: SQLiteAdapter, session_id: str) -> None:
-    key = SessionKey(SCOPE, session_id)
-    session = await adapter.load(key, LoadQuery(WINDOW))
-    assert session is not None
-    parse(session.data, session.state)
-    await adapter.commit(Commit(key, new_id(), "d" * 64, session.head.token, new_messages(), state=STATE))
-
-
 async def fill(adapter: SQLiteAdapter, session_ids: list[str]) -> None:
     async def one(session_id: str) -> None:
         messages = new_messages() * (WINDOW // 2 + 1)
@@ -119,20 +94,6 @@ async def fill(adapter: SQLiteAdapter, session_ids: list[str]) -> None:
             )
 
     await asyncio.gather(*map(one, session_ids))
-
-
-async def run_tasks(turn: Callable[[str], Awaitable[None]], session_ids: list[str], seconds: float) -> float:
-    """Turns per second, each session a task of its own."""
-    began = time.perf_counter()
-
-    async def talk(session_id: str) -> int:
-        turns = 0
-        while time.perf_counter() - began < seconds:
-            await turn(session_id)
-            turns += 1
-        return turns
-
-    return sum(await asyncio.gather(*map(talk, session_ids))) / (time.perf_counter() - began)
 
 
 async def run_bare(bare: Bare, session_ids: list[str], seconds: float) -> float:

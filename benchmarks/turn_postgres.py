@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
-from turn import CONTENT, DATA, METADATA, STATE, WINDOW, new_messages, parse, run_tasks, turn
+from workload import CONTENT, DATA, METADATA, STATE, WINDOW, new_messages, parse, run_tasks, turn
 
 from turnkeep.ids import new_id
 from turnkeep_postgres import PostgreSQLAdapter

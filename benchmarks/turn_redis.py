@@ -5,7 +5,7 @@ nobody else wrote meanwhile. The bare program does it as one would by hand with 
 reads head and messages in one go, and one that compares the version, appends and sets the same fields and the same
 lists; it parses the same JSON. It judges no repeated commits, no expiry by age, no owners, and makes no objects.
 
-    python benchmarks/redis_turn.py redis://127.0.0.1:6379/0 [--rounds 9] [--seconds 0.5] [--history]
+    python benchmarks/turn_redis.py redis://127.0.0.1:6379/0 [--rounds 9] [--seconds 0.5] [--history]
 
 With --history: the time of one turn after 10 and after 10,000 messages, by the adapter alone.
 """
@@ -18,26 +18,19 @@ import json
 import secrets
 import statistics
 import time
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
+from workload import DATA, SCOPE, STATE, WINDOW, new_messages, parse, run_tasks, turn
 
-from turnkeep.contract import Commit, Expect, LoadQuery, NewMessage, Scope, SessionKey
+from turnkeep.contract import Commit, Expect, NewMessage, SessionKey
 from turnkeep.ids import new_id
 from turnkeep.urls import StorageURL
 from turnkeep_redis import RedisAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-SCOPE = Scope("default")
-WINDOW = 50
-CONTENT = "It is raining in Lisbon, and the table by the window is taken until nine. " * 5
-METADATA = json.dumps({"model": "m-1", "usage": {"input": 812, "output": 164}, "locale": "pt-PT"})
-STATE = json.dumps({"route_history": [{"route": "book-a-table", "entered_at": "2026-01-01T12:00:00Z"}] * 10})
-DATA = json.dumps({"name": "Ana", "guests": 4})
 
 LOAD = """
 local head = redis.call('HMGET', KEYS[1], 'version', 'status', 'user_id', 'last_seq', 'updated_at', 'data', 'state')
@@ -54,12 +47,6 @@ redis.call('HSET', KEYS[1], 'version', version + 1, 'last_commit', ARGV[2], 'sta
 redis.call('ZADD', KEYS[3], '-' .. stamp, ARGV[6])
 return {version + 1, last, stamp}
 """
-
-
-def new_messages() -> tuple[NewMessage, ...]:
-    now = datetime.now(UTC)
-    rest = (None, None, None, "book-a-table", "guests", None, METADATA, None, now)
-    return tuple(NewMessage(new_id(), role, CONTENT, "plain", *rest) for role in ("user", "assistant"))
 
 
 class Bare:
@@ -95,19 +82,6 @@ def write(message: NewMessage) -> str:
     return json.dumps([*message[:12], message.created_at.isoformat()], ensure_ascii=False, separators=(",", ":"))
 
 
-def parse(*texts: str | bytes) -> None:
-    for text in texts:
-        json.loads(text)
-
-
-async def turn(adapter: RedisAdapter, session_id: str, window: int = WINDOW) -> None:
-    key = SessionKey(SCOPE, session_id)
-    session = await adapter.load(key, LoadQuery(window))
-    assert session is not None
-    parse(session.data, session.state)
-    await adapter.commit(Commit(key, new_id(), "d" * 64, session.head.token, new_messages(), state=STATE))
-
-
 async def fill(adapter: RedisAdapter, session_id: str, length: int) -> None:
     key = SessionKey(SCOPE, session_id)
     await adapter.commit(Commit(key, new_id(), "d" * 64, Expect.NEW, data=DATA))
@@ -116,20 +90,6 @@ async def fill(adapter: RedisAdapter, session_id: str, length: int) -> None:
         for begin in range(0, len(messages), 2 if length <= WINDOW else 1000):
             part = messages[begin : begin + (2 if length <= WINDOW else 1000)]
             await adapter.commit(Commit(key, new_id(), "d" * 64, Expect.ANY, part))
-
-
-async def run_tasks(turn: Callable[[str], Awaitable[None]], session_ids: list[str], seconds: float) -> float:
-    """Turns per second, each session a task of its own."""
-    began = time.perf_counter()
-
-    async def talk(session_id: str) -> int:
-        turns = 0
-        while time.perf_counter() - began < seconds:
-            await turn(session_id)
-            turns += 1
-        return turns
-
-    return sum(await asyncio.gather(*map(talk, session_ids))) / (time.perf_counter() - began)
 
 
 async def compare(adapter: RedisAdapter, bare: Bare, sessions: int, options: argparse.Namespace) -> list[list[float]]:

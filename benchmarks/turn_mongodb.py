@@ -9,7 +9,7 @@ Each contender has sessions of its own. ``cpu`` is the time of this process in a
 not blur. With ``--history`` the two lengths that are compared can be set: a turn after 10,000 messages should take what
 one after 50 takes (after fewer, there is less to load).
 
-    python benchmarks/mongodb_turn.py mongodb://127.0.0.1:27017 [--rounds 9] [--seconds 1] [--sessions 1 16]
+    python benchmarks/turn_mongodb.py mongodb://127.0.0.1:27017 [--rounds 9] [--seconds 1] [--sessions 1 16]
                                                                 [--history 10 10000]
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import secrets
 import statistics
@@ -26,8 +25,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymongo import AsyncMongoClient
+from workload import CONTENT, DATA, METADATA, SCOPE, STATE, WINDOW, new_messages, parse, turn
 
-from turnkeep.contract import Commit, Expect, LoadQuery, NewMessage, Scope, SessionKey
+from turnkeep.contract import Commit, Expect, SessionKey
 from turnkeep.ids import new_id
 from turnkeep.retention import to_microseconds
 from turnkeep_mongodb import MongoDBAdapter
@@ -37,19 +37,7 @@ from turnkeep_mongodb.schema import INDEXES
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-SCOPE = Scope("default")
-WINDOW = 50
 OUTBOX = 16
-CONTENT = "It is raining in Lisbon, and the table by the window is taken until nine. " * 5
-METADATA = json.dumps({"model": "m-1", "usage": {"input": 812, "output": 164}, "locale": "pt-PT"})
-STATE = json.dumps({"route_history": [{"route": "book-a-table", "entered_at": "2026-01-01T12:00:00Z"}] * 10})
-DATA = json.dumps({"name": "Ana", "guests": 4})
-
-
-def new_messages(count: int = 2) -> tuple[NewMessage, ...]:
-    rest = (None, None, None, "book-a-table", "guests", None, METADATA, None, datetime.now(UTC))
-    roles = itertools.islice(itertools.cycle(("user", "assistant")), count)
-    return tuple(NewMessage(new_id(), role, CONTENT, "plain", *rest) for role in roles)
 
 
 class Bare:
@@ -62,8 +50,7 @@ class Bare:
         began = time.perf_counter()
         head = await self.sessions.find_one({"_id": f"default/{session_id}"})
         assert head is not None
-        json.loads(head["collected_data"])
-        json.loads(head["state"])
+        parse(head["collected_data"], head["state"])
         await self.commit(head)
         return time.perf_counter() - began
 
@@ -116,12 +103,7 @@ class Ours:
 
     async def turn(self, session_id: str) -> float:
         began = time.perf_counter()
-        key = SessionKey(SCOPE, session_id)
-        session = await self.adapter.load(key, LoadQuery(WINDOW))
-        assert session is not None
-        json.loads(session.data)
-        json.loads(session.state)
-        await self.adapter.commit(Commit(key, new_id(), "d" * 64, session.head.token, new_messages(), state=STATE))
+        await turn(self.adapter, session_id)
         return time.perf_counter() - began
 
 
