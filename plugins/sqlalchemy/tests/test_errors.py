@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import secrets
+import sqlite3
 import traceback
 
 import psycopg.errors
@@ -276,3 +277,16 @@ async def test_sqlite_of_something_else(tmp_path):
     (tmp_path / "store.db").write_bytes(b"this is no database, but it is long enough to look like a file" * 40)
     error = await refusal(f"sqlalchemy+sqlite+aiosqlite:///{tmp_path}/store.db")
     assert isinstance(error, (StorageRefused, ForeignTable))
+
+
+async def test_a_new_file_that_somebody_else_writes_is_waited_for(tmp_path):
+    with Place("sqlite", tmp_path) as place, sqlite3.connect(tmp_path / "store.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")  # SQLite itself would not wait to switch to WAL now
+        adapter = place.adapter()
+        opening = asyncio.create_task(adapter.open())
+        await asyncio.sleep(0.2)
+        assert not opening.done()
+        other.execute("COMMIT")
+        await opening
+        await adapter.aclose()
+    other.close()

@@ -11,6 +11,8 @@ import asyncio
 import inspect
 import os
 import random
+import sqlite3
+import time
 from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -34,6 +36,9 @@ _ATTEMPTS: Final = 12
 _SETTLE_SECONDS: Final = 0.1
 """How long a cancelled call waits at each step: for its answer, for the database and the driver to let go, and for what
 the database says came of it."""
+
+_WAL_SECONDS: Final = 5.0
+"""How long a new SQLite file is waited for that others open at the same time; as long as its driver waits for a lock."""
 
 
 class Attempt:
@@ -356,11 +361,26 @@ def make_durable(engine: AsyncEngine) -> None:
 
     def settle_in(connection: Any, _: object) -> None:
         cursor = connection.cursor()
-        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        _switch_to_wal(connection, cursor)
+        for setting in ("synchronous = FULL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {setting}")
         cursor.close()
 
     event.listen(engine.sync_engine, "connect", settle_in)
+
+
+def _switch_to_wal(connection: Any, cursor: Any) -> None:
+    deadline = time.monotonic() + _WAL_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # Others open the same new file, and for this statement SQLite does not wait by itself.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            connection.run_async(lambda _: asyncio.sleep(0.01))
+        else:
+            return
 
 
 def _unknown(operation: str, commit_id: str) -> CommitOutcomeUnknown:
