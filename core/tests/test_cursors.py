@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 
@@ -7,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnkeep.cursors import make_cursor, read_cursor
+import turnkeep
+from turnkeep.contract import Scope, SessionQuery
+from turnkeep.cursors import make_cursor, page_of_heads, position_of, read_cursor, read_position
 from turnkeep.errors import InvalidArgument
+from turnkeep_testkit import new_commit, new_key
 
 PARTS = st.lists(st.one_of(st.integers(-(2**70), 2**70), st.text(st.characters(exclude_categories=[]))), max_size=4)
 
@@ -84,3 +88,34 @@ def test_a_cursor_says_its_kind():
     assert read_cursor(cursor, "activity", int, str) == [5, "x"]
     with pytest.raises(InvalidArgument, match=r"\(created\)"):
         read_cursor(cursor, "created", int, str)
+
+
+def heads(count):
+    store = turnkeep.MemoryAdapter()
+    for number in range(count):
+        asyncio.run(store.commit(new_commit(new_key(Scope("default"), f"s{number}"))))
+    found = [record.head for record in store._records.values()]
+    return sorted(found, key=lambda head: head.session_id)
+
+
+@pytest.mark.parametrize("order", ["activity", "created"])
+def test_a_page_ends_where_the_next_one_goes_on(order):
+    found = sorted(heads(3), key=lambda head: position_of(head, order))
+    page = page_of_heads(found, SessionQuery(Scope("default"), 2, order=order))
+    assert page.items == tuple(found[:2])
+    last = found[1]
+    moment = last.updated_at if order == "activity" else last.created_at
+    assert read_position(page.next_cursor, order) == (moment, last.session_id)
+    assert page_of_heads(found, SessionQuery(Scope("default"), 3, order=order)).next_cursor is None
+
+
+def test_lists_rise_by_position():
+    first, second = heads(2)
+    assert position_of(first, "created") < position_of(second, "created")
+    assert position_of(first, "activity") > position_of(second, "activity")
+
+
+@pytest.mark.parametrize("position", [(2**80, "x"), (-(2**80), "x"), (0, "a\0b"), (0, "\udc00"), (0, "x" * 513)])
+def test_where_no_session_can_stand_is_refused(position):
+    with pytest.raises(InvalidArgument, match="not made here"):
+        read_position(make_cursor("activity", *position), "activity")

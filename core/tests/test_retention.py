@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnkeep.retention import MAX_MARKS, add_mark, floor_at, from_microseconds, to_microseconds
+from turnkeep.retention import (
+    MAX_MARKS,
+    add_mark,
+    floor_at,
+    from_microseconds,
+    read_marks,
+    to_microseconds,
+    write_marks,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -103,3 +111,15 @@ def test_at_most_64_marks_and_the_closest_two_become_one():
     close = add_mark(marks, 0, MAX_MARKS + 1, START + timedelta(hours=MAX_MARKS - 1, minutes=1))
     assert len(close) == MAX_MARKS
     assert [seq for seq, _ in close] == [*range(1, MAX_MARKS), MAX_MARKS + 1]
+
+
+@given(st.lists(st.tuples(st.integers(1), st.integers())).map(tuple))
+def test_marks_come_back_from_a_column(marks):
+    assert read_marks(write_marks(marks)) == marks
+    assert (write_marks(marks) is None) == (marks == ())
+
+
+@pytest.mark.parametrize("text", ["", "x", "7", "[7]", "[[1]]"])
+def test_what_is_no_marks_is_an_error(text):
+    with pytest.raises((ValueError, TypeError)):
+        read_marks(text)

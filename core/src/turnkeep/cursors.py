@@ -5,9 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+from turnkeep.contract import SessionPage
 from turnkeep.errors import InvalidArgument
+from turnkeep.ids import check_id
+from turnkeep.retention import from_microseconds, to_microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from turnkeep.contract import Head, Order, SessionQuery
 
 
 def make_cursor(kind: str, *position: str | int) -> str:
@@ -34,3 +43,31 @@ def read_cursor(cursor: str, kind: str, *types: type[str] | type[int]) -> list[s
     raise InvalidArgument(
         f"this is not the cursor of a page of this kind ({kind}): {cursor!r:.80}; pass next_cursor back"
     )
+
+
+def position_of(head: Head, order: Order) -> tuple[int, str]:
+    """Where a session stands in a list of this order: positions rise along it."""
+    if order == "activity":
+        return -to_microseconds(head.updated_at), head.session_id
+    return to_microseconds(head.created_at), head.session_id
+
+
+def page_of_heads(heads: Sequence[Head], query: SessionQuery) -> SessionPage:
+    """The page of these heads: in order, and one more than was asked for where there are more."""
+    items = tuple(heads[: query.limit])
+    more = len(heads) > query.limit
+    return SessionPage(items, make_cursor(query.order, *position_of(items[-1], query.order)) if more else None)
+
+
+def read_position(cursor: str, order: Order) -> tuple[datetime, str]:
+    """Where a page of sessions ended: the instant and the id of its last one.
+
+    Raises:
+        InvalidArgument: the cursor is not one of this order, or no session can stand there.
+    """
+    stamp, session_id = cast("tuple[int, str]", tuple(read_cursor(cursor, order, int, str)))
+    try:
+        check_id(session_id or "-", "the session id")
+        return from_microseconds(-stamp if order == "activity" else stamp), session_id
+    except (OverflowError, InvalidArgument):
+        raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back") from None

@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from turnkeep.contract import PAST_COMMITS, WIDEN_LIMIT, MessagePage, SessionPage, Stats, StoredSession
-from turnkeep.cursors import make_cursor, read_cursor
+from turnkeep.cursors import page_of_heads, position_of, read_cursor
 from turnkeep.ids import new_id
 from turnkeep.judge import committed, find_visible, is_live, judge, next_head, number_messages, past_commit
-from turnkeep.retention import Marks, add_mark, floor_at, to_microseconds
+from turnkeep.retention import Marks, add_mark, floor_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -126,20 +126,12 @@ def page_of(sessions: Iterable[HeldSession], query: SessionQuery, now: datetime)
     Raises:
         InvalidArgument: the cursor is not one of this order.
     """
-    by_activity = query.order == "activity"
-
-    def position(head: Head) -> tuple[int, str]:
-        moment = head.updated_at if by_activity else head.created_at
-        return (-to_microseconds(moment) if by_activity else to_microseconds(moment), head.session_id)
-
     heads = [session.head for session in sessions if _matches(session.head, query, now)]
-    heads.sort(key=position)
+    heads.sort(key=lambda head: position_of(head, query.order))
     if query.cursor is not None:
         stamp, session_id = read_cursor(query.cursor, query.order, int, str)
-        heads = [head for head in heads if position(head) > (stamp, session_id)]
-    page = tuple(heads[: query.limit])
-    more = len(heads) > query.limit
-    return SessionPage(page, make_cursor(query.order, *position(page[-1])) if more else None)
+        heads = [head for head in heads if position_of(head, query.order) > (stamp, session_id)]
+    return page_of_heads(heads, query)
 
 
 def count(sessions: Iterable[HeldSession], query: StatsQuery, now: datetime) -> Stats:

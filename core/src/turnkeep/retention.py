@@ -6,6 +6,7 @@ has passed moves the floor to its seq, so history leaves by whole commits and al
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 MAX_MARKS = 64
@@ -51,3 +52,17 @@ def add_mark(marks: Marks, floor: int, last_seq: int, leaves: datetime) -> Marks
         closest = min(range(len(kept) - 1), key=lambda index: kept[index + 1][1] - kept[index][1])
         del kept[closest]
     return tuple(kept)
+
+
+def write_marks(marks: Marks) -> str | None:
+    """The marks as JSON, for a column; None where there are none."""
+    return json.dumps(marks, separators=(",", ":")) if marks else None
+
+
+def read_marks(text: str | None) -> Marks:
+    """The marks of ``write_marks``.
+
+    Raises:
+        ValueError, TypeError: the text is not that.
+    """
+    return () if text is None else tuple((seq, leaves) for seq, leaves in json.loads(text))

@@ -7,14 +7,12 @@ then an error that says so, and no list that takes minutes.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pymongo import ASCENDING, DESCENDING
 
 from turnkeep.contract import ANYONE, SessionPage, Stats
-from turnkeep.cursors import make_cursor, read_cursor
-from turnkeep.errors import InvalidArgument
-from turnkeep.retention import from_microseconds
+from turnkeep.cursors import page_of_heads, read_position
 from turnkeep_mongodb.sessions import HEAD_ONLY, STATUSES, owned_by, read_record
 from turnkeep_mongodb.times import from_stamp_or_none, to_stamp
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from pymongo.asynchronous.collection import AsyncCollection
 
-    from turnkeep.contract import Head, Scope, SessionQuery, StatsQuery
+    from turnkeep.contract import Scope, SessionQuery, StatsQuery
     from turnkeep_mongodb.names import Document
 
 
@@ -33,10 +31,7 @@ async def find_page(sessions: AsyncCollection[Document], query: SessionQuery, no
     condition, order = listing(query, now)
     by_index = f"turnkeep_{_whose(query.scope)}{query.order}"
     found = await sessions.find(condition, HEAD_ONLY).hint(by_index).sort(order).limit(query.limit + 1).to_list()
-    heads = [read_record(document, now).head for document in found]
-    items = tuple(heads[: query.limit])
-    more = len(heads) > query.limit
-    return SessionPage(items, make_cursor(query.order, *_position(items[-1], query.order)) if more else None)
+    return page_of_heads([read_record(document, now).head for document in found], query)
 
 
 def listing(query: SessionQuery, now: datetime) -> tuple[Document, list[tuple[str, int]]]:
@@ -54,7 +49,8 @@ def listing(query: SessionQuery, now: datetime) -> tuple[Document, list[tuple[st
         before = now - query.older_than if isinstance(query.older_than, timedelta) else query.older_than
         ranges["updated_us"]["$lt"] = to_stamp(before)
     if query.cursor is not None:
-        last, last_id = _read_position(query.cursor, query.order)
+        moment, last_id = read_position(query.cursor, query.order)
+        last = to_stamp(moment)
         beyond = "$lt" if direction == DESCENDING else "$gt"
         ranges[stamp][f"{beyond}e"] = last
         condition["$or"] = [{stamp: {beyond: last}}, {"session_id": {"$gt": last_id}}]
@@ -113,24 +109,6 @@ def _whose(scope: Scope) -> str:
 def _living(scope: Scope, now: datetime) -> Document:
     # Not "$gt": a session that never expires has no such time.
     return {"namespace": scope.namespace, **owned_by(scope), "expires_us": {"$not": {"$lte": to_stamp(now)}}}
-
-
-def _position(head: Head, order: str) -> tuple[int, str]:
-    if order == "activity":
-        return -to_stamp(head.updated_at), head.session_id
-    return to_stamp(head.created_at), head.session_id
-
-
-def _read_position(cursor: str, order: str) -> tuple[int, str]:
-    """Where a page ended."""
-    position, session_id = cast("tuple[int, str]", tuple(read_cursor(cursor, order, int, str)))
-    stamp = -position if order == "activity" else position
-    try:
-        session_id.encode()
-        from_microseconds(stamp)
-    except (OverflowError, UnicodeEncodeError):
-        raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back") from None
-    return stamp, session_id
 
 
 def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from turnkeep.contract import Head, SessionPage, Stats, Token
-from turnkeep.cursors import make_cursor, read_cursor
-from turnkeep.errors import CorruptRecord, InvalidArgument
-from turnkeep.ids import check_id
-from turnkeep.retention import floor_at, from_microseconds, to_microseconds
+from turnkeep.cursors import page_of_heads, read_position
+from turnkeep.errors import CorruptRecord
+from turnkeep.retention import floor_at, from_microseconds, read_marks, write_marks
 from turnkeep_postgres._errors import NAME
 from turnkeep_postgres.values import Instants, Texts
 
@@ -50,7 +48,7 @@ def list_parameters(query: SessionQuery, now: datetime | None) -> dict[str, obje
     """What a listing takes."""
     last, last_id = None, ""
     if query.cursor is not None:
-        last, last_id = _read_position(query.cursor, query.order)
+        last, last_id = read_position(query.cursor, query.order)
     relative = isinstance(query.older_than, timedelta)
     return {
         "now": now,
@@ -69,13 +67,7 @@ def list_parameters(query: SessionQuery, now: datetime | None) -> dict[str, obje
 
 def to_page(rows: Iterable[Sequence[Any]], query: SessionQuery) -> SessionPage:
     """The page that a listing's rows are: one more than asked for says that there are more."""
-    heads = [to_head(row) for row in rows]
-    items = tuple(heads[: query.limit])
-    if len(heads) <= query.limit:
-        return SessionPage(items, None)
-    by_activity = query.order == "activity"
-    stamp = to_microseconds(items[-1].updated_at if by_activity else items[-1].created_at)
-    return SessionPage(items, make_cursor(query.order, -stamp if by_activity else stamp, items[-1].session_id))
+    return page_of_heads([to_head(row) for row in rows], query)
 
 
 def trim_parameters(rows: Iterable[Sequence[Any]]) -> dict[str, object]:
@@ -83,18 +75,18 @@ def trim_parameters(rows: Iterable[Sequence[Any]]) -> dict[str, object]:
     columns: tuple[list[Any], ...] = ([], [], [], [], [], [], [])
     for namespace, session_id, incarnation, version, stored_floor, text, now in rows:
         try:
-            marks = tuple((int(seq), int(leaves)) for seq, leaves in json.loads(text or "[]"))
+            marks = tuple((int(seq), int(leaves)) for seq, leaves in read_marks(text or None))
         except (ValueError, TypeError) as error:
             raise CorruptRecord(f"the marks of session {session_id!r:.200} cannot be read", adapter=NAME) from error
         floor = floor_at(stored_floor, marks, now)
-        kept = [mark for mark in marks if mark[0] > floor]
+        kept = tuple(mark for mark in marks if mark[0] > floor)
         row = (
             namespace,
             session_id,
             incarnation,
             version,
             floor,
-            json.dumps(kept, separators=(",", ":")) if kept else None,
+            write_marks(kept),
             from_microseconds(kept[0][1]) if kept else None,
         )
         for column, value in zip(columns, row, strict=True):
@@ -123,16 +115,6 @@ def to_stats(rows: Sequence[Sequence[Any]]) -> Stats:
         oldest=min((row[5] for row in rows), default=None),
         newest=max((row[6] for row in rows), default=None),
     )
-
-
-def _read_position(cursor: str, order: str) -> tuple[datetime, str]:
-    """Where a page ended."""
-    stamp, session_id = cast("tuple[int, str]", tuple(read_cursor(cursor, order, int, str)))
-    try:
-        check_id(session_id or "-", "the session id")
-        return from_microseconds(-stamp if order == "activity" else stamp), session_id
-    except (OverflowError, InvalidArgument):
-        raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back") from None
 
 
 def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:

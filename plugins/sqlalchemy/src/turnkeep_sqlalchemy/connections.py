@@ -38,7 +38,7 @@ _SETTLE_SECONDS: Final = 0.1
 the database says came of it."""
 
 _WAL_SECONDS: Final = 5.0
-"""How long a new SQLite file is waited for that others open at the same time; as long as its driver waits for a lock."""
+"""How long a new SQLite file is waited for that others open, too; as long as its driver waits for a lock."""
 
 
 class Attempt:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from turnkeep.codec import is_plain
-from turnkeep.contract import Head, SessionPage, Token
-from turnkeep.cursors import make_cursor, read_cursor
-from turnkeep.errors import CorruptRecord, InvalidArgument
-from turnkeep.retention import Marks, floor_at, from_microseconds, to_microseconds
+from turnkeep.contract import Head, Token
+from turnkeep.errors import CorruptRecord
+from turnkeep.retention import Marks, floor_at, from_microseconds, read_marks, write_marks
 from turnkeep_sqlalchemy._errors import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-
-    from turnkeep.contract import SessionQuery
 
 
 class Record(NamedTuple):
@@ -38,7 +32,7 @@ def to_record(row: Sequence[Any], now: datetime, namespace: str) -> Record:
     session_id = row[17]
     try:
         floor = row[14]
-        marks = _read_marks(row[15])
+        marks = read_marks(row[15])
         head = Head(
             namespace=namespace if row[16] is None else row[16],
             session_id=session_id,
@@ -99,32 +93,4 @@ def marks_to_parameters(marks: Marks) -> dict[str, Any]:
     """When the first mark passes, and all of them as JSON."""
     if not marks:
         return {"trim_at": None, "marks": None}
-    return {"trim_at": from_microseconds(marks[0][1]), "marks": json.dumps(marks, separators=(",", ":"))}
-
-
-def _read_marks(text: str | None) -> Marks:
-    return () if text is None else tuple((seq, leaves) for seq, leaves in json.loads(text))
-
-
-def to_page(heads: list[Head], query: SessionQuery) -> SessionPage:
-    """The page of these heads, which are one more than asked for where there is more."""
-    by_activity = query.order == "activity"
-    items = tuple(heads[: query.limit])
-    if len(heads) <= query.limit:
-        return SessionPage(items, None)
-    moment = items[-1].updated_at if by_activity else items[-1].created_at
-    stamp = to_microseconds(moment)
-    return SessionPage(items, make_cursor(query.order, -stamp if by_activity else stamp, items[-1].session_id))
-
-
-def read_position(cursor: str, order: str) -> tuple[datetime, str]:
-    """Where a page ended.
-
-    Raises:
-        InvalidArgument: the cursor is not one of this order.
-    """
-    stamp, session_id = cast("tuple[int, str]", tuple(read_cursor(cursor, order, int, str)))
-    if is_plain(session_id):
-        with suppress(OverflowError):
-            return from_microseconds(-stamp if order == "activity" else stamp), session_id
-    raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back")
+    return {"trim_at": from_microseconds(marks[0][1]), "marks": write_marks(marks)}

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from turnkeep.contract import Erased, Expect, MessagePage, Stats, StoredSession, Swept
+from turnkeep.cursors import page_of_heads, read_position
 from turnkeep.errors import CorruptRecord
 from turnkeep.ids import new_id
 from turnkeep.judge import (
@@ -29,9 +30,7 @@ from turnkeep_sqlalchemy._errors import NAME
 from turnkeep_sqlalchemy.messages import past_to_row, stretch, to_messages, to_past, to_rows
 from turnkeep_sqlalchemy.sessions import (
     marks_to_parameters,
-    read_position,
     to_new_row,
-    to_page,
     to_parameters,
     to_record,
 )
@@ -156,7 +155,7 @@ class Store:
             query = replace(query, older_than=now - query.older_than)
         statement = self._q.page(query, position)
         rows = (await connection.execute(statement, self._space(query.scope) | self._q.at(now))).fetchall()
-        return to_page([self._record(row, now, query.scope.namespace)[0].head for row in rows], query)
+        return page_of_heads([self._record(row, now, query.scope.namespace)[0].head for row in rows], query)
 
     async def stats(self, connection: AsyncConnection, query: StatsQuery) -> Stats:
         """Counts, within a transaction."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from turnkeep.contract import ANYONE, Head, SessionPage, Stats, Token
-from turnkeep.cursors import make_cursor, read_cursor
-from turnkeep.errors import CorruptRecord, InvalidArgument
-from turnkeep.retention import Marks, floor_at, from_microseconds, to_microseconds
+from turnkeep.cursors import page_of_heads, position_of, read_position
+from turnkeep.errors import CorruptRecord
+from turnkeep.retention import Marks, floor_at, from_microseconds, read_marks, to_microseconds, write_marks
 from turnkeep_sqlite._errors import NAME
 from turnkeep_sqlite.times import LATER, from_text, from_text_or_none, to_text, to_text_or_none
 
@@ -84,22 +83,17 @@ class Sessions:
             for row in connection.execute(sql, parameters | {"status": status})
         ]
 
-        def position(head: Head) -> tuple[int, str]:
-            stamp = to_microseconds(head.updated_at if by_activity else head.created_at)
-            return (-stamp if by_activity else stamp, head.session_id)
-
         if len(statuses) > 1:
-            heads.sort(key=position)
-        items = tuple(heads[: query.limit])
-        more = len(heads) > query.limit
-        return SessionPage(items, make_cursor(query.order, *position(items[-1])) if more else None)
+            heads.sort(key=lambda head: position_of(head, query.order))
+        return page_of_heads(heads, query)
 
     def _listing(self, query: SessionQuery, now: datetime) -> tuple[str, dict[str, str | int | None]]:
         """The statement that lists, and what it takes."""
         by_activity = query.order == "activity"
         last, last_id = (LATER, "") if by_activity else ("", "")
         if query.cursor is not None:
-            last, last_id = _read_position(query.cursor, query.order)
+            moment, last_id = read_position(query.cursor, query.order)
+            last = to_text(moment)
         before = now - query.older_than if isinstance(query.older_than, timedelta) else query.older_than
         parameters: dict[str, str | int | None] = {
             "namespace": query.scope.namespace,
@@ -165,7 +159,7 @@ def _record(row: tuple[Any, ...], now: datetime) -> Record:
     session_id = row[17]
     try:
         floor = row[14]
-        marks = _marks_from_column(row[15])
+        marks = read_marks(row[15])
         head = Head(
             namespace=row[16],
             session_id=session_id,
@@ -213,21 +207,7 @@ def _marks_to_columns(marks: Marks) -> tuple[str | None, str | None]:
     """When the first mark passes, and all of them as JSON."""
     if not marks:
         return None, None
-    return to_text(from_microseconds(marks[0][1])), json.dumps(marks, separators=(",", ":"))
-
-
-def _marks_from_column(text: str | None) -> Marks:
-    return () if text is None else tuple((seq, leaves) for seq, leaves in json.loads(text))
-
-
-def _read_position(cursor: str, order: str) -> tuple[str, str]:
-    """Where a page ended, as the columns are written."""
-    stamp, session_id = cast("tuple[int, str]", tuple(read_cursor(cursor, order, int, str)))
-    try:
-        session_id.encode()
-        return to_text(from_microseconds(-stamp if order == "activity" else stamp)), session_id
-    except (OverflowError, UnicodeEncodeError):
-        raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back") from None
+    return to_text(from_microseconds(marks[0][1])), write_marks(marks)
 
 
 def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:
