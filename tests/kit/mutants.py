@@ -860,7 +860,7 @@ class CountsTheExpired(Mutant):
 @caught_by("test_capability_stats")
 class InventsStats(Mutant):
     async def stats(self, query):
-        return Stats(0, 0, 0, {}, {}, {}, None, None)
+        return Stats(0, 0, 0, {}, {}, {}, None, None, {})
 
 
 @caught_by("test_g10_a_cancelled_commit_settles")

@@ -9,6 +9,7 @@ from turnkeep.contract import (
     Check,
     Commit,
     Committed,
+    DayCount,
     Erased,
     Expect,
     Head,
@@ -106,6 +107,7 @@ from turnkeep.repositories import (
 from turnkeep.session import SessionManager
 from turnkeep.turn import OpenTurn, TurnView
 from turnkeep.urls import StorageURL
+from turnkeep.words import Terms
 
 __all__ = [
     "ANYONE",
@@ -125,6 +127,7 @@ __all__ = [
     "DataError",
     "DataIncomplete",
     "DataTooNew",
+    "DayCount",
     "DecryptionError",
     "Erased",
     "ExecutedStep",
@@ -205,6 +208,7 @@ __all__ = [
     "StreamChunk",
     "Support",
     "Swept",
+    "Terms",
     "Token",
     "Tool",
     "ToolCall",

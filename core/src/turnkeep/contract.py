@@ -18,9 +18,10 @@ from turnkeep.errors import NotSupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime, timedelta
+    from datetime import date, datetime, timedelta
 
     from turnkeep.urls import StorageURL
+    from turnkeep.words import Terms
 
 CONTRACT_VERSION: Final = 1
 
@@ -401,8 +402,29 @@ class StatsQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class DayCount:
+    """The sessions that were created on one day, with all that is in them now."""
+
+    sessions: int
+    messages: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts over the sessions of a scope that have not expired. ``bytes`` is stored text in UTF-8, without indexes."""
+    """Counts over the sessions of a scope that have not expired.
+
+    Attributes:
+        sessions: how many.
+        messages: in their histories.
+        bytes: of stored text in UTF-8, without indexes.
+        by_status: sessions.
+        by_agent: sessions.
+        by_route: sessions, by their current route.
+        oldest: when the first of them was created.
+        newest: when one of them was last committed to.
+        by_day: by the day, in UTC, on which sessions were created; days without any are left out.
+    """
 
     sessions: int
     messages: int
@@ -412,14 +434,26 @@ class Stats:
     by_route: Mapping[str | None, int]
     oldest: datetime | None
     newest: datetime | None
+    by_day: Mapping[date, DayCount]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """What to search for."""
+    """What to search for; every given condition must hold.
+
+    Attributes:
+        scope: namespace and owner, of the session as it is now.
+        terms: what a message's content has to say. ``Terms.match`` is the reference.
+        limit: hits of a page, at most.
+        session_id: of one session only.
+        role: messages of this role only.
+        since: messages whose ``created_at`` is this instant or later.
+        until: messages whose ``created_at`` is earlier.
+        cursor: of the page before; None for the first.
+    """
 
     scope: Scope
-    text: str
+    terms: Terms
     limit: int
     session_id: str | None = None
     role: str | None = None
@@ -430,7 +464,15 @@ class SearchQuery:
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """One message found, with its session, its score (higher is better) and a highlighted excerpt if there is one."""
+    """One message found.
+
+    Attributes:
+        session_id: its session.
+        message: the whole message.
+        score: higher is better; comparable within one search only.
+        highlight: an excerpt with what matches between ``**``, where the database makes a better one than
+            ``Terms.excerpt``; None leaves it to that.
+    """
 
     session_id: str
     message: StoredMessage
@@ -440,7 +482,7 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """Hits, best first."""
+    """Hits, best first. May be short, even empty, while ``next_cursor`` is set; None: there is no more."""
 
     items: tuple[SearchHit, ...]
     next_cursor: str | None
@@ -475,6 +517,12 @@ class HealthReport:
             f"{marks[check.ok, check.warning]:8}{check.name}: {check.detail}{f' → {check.fix}' if check.fix else ''}"
             for check in self.checks
         )
+
+
+_ELSEWHERE: Final = {
+    Capability.SEARCH: "; turnkeep-opensearch, -postgres, -sqlite, -sqlalchemy and -mongodb can, and the memory adapter"
+}
+"""Where something can be had that an adapter lacks."""
 
 
 class StorageAdapter(ABC):
@@ -624,7 +672,18 @@ class StorageAdapter(ABC):
         raise self._lacks(Capability.STATS, "stats")
 
     async def search_messages(self, query: SearchQuery) -> SearchPage:
-        """Full-text search. Default: ``NotSupported``."""
+        """Messages whose content has what the terms want, best first; ties by session id and seq.
+
+        What is not in a history any more is never found: deleted and expired sessions, messages below a floor or past
+        their age. Only content that is stored as plain text is searched. While nothing is written, walking the pages
+        shows every message that matches exactly once; what is written meanwhile may move others between pages. Who
+        declares SEARCH PARTIAL says how far its answers go: how late, over how much, or by what other rules.
+
+        Default: ``NotSupported``.
+
+        Raises:
+            InvalidArgument: the cursor is not one of a search.
+        """
         raise self._lacks(Capability.SEARCH, "search_messages")
 
     def supports(self, capability: Capability) -> Support:
@@ -638,7 +697,7 @@ class StorageAdapter(ABC):
     def _lacks(self, capability: Capability, operation: str) -> NotSupported:
         reason = self.supports(capability).reason
         return NotSupported(
-            f"{self.name} cannot {operation}: {reason}",
+            f"{self.name} cannot {operation}: {reason}{_ELSEWHERE.get(capability, '')}",
             capability=capability,
             reason=reason,
             adapter=self.name,

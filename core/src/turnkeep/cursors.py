@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from contextlib import suppress
+from math import isfinite
 from typing import TYPE_CHECKING, cast
 
-from turnkeep.contract import SessionPage
+from turnkeep.contract import SearchPage, SessionPage
 from turnkeep.errors import InvalidArgument
 from turnkeep.ids import check_id
 from turnkeep.retention import from_microseconds, to_microseconds
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from turnkeep.contract import Head, Order, SessionQuery
+    from turnkeep.contract import Head, Order, SearchHit, SearchQuery, SessionQuery
 
 
 def make_cursor(kind: str, *position: str | int) -> str:
@@ -71,3 +73,33 @@ def read_position(cursor: str, order: Order) -> tuple[datetime, str]:
         return from_microseconds(-stamp if order == "activity" else stamp), session_id
     except (OverflowError, InvalidArgument):
         raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back") from None
+
+
+def rank_of(hit: SearchHit) -> tuple[float, str, int]:
+    """Where a hit stands among the others: ranks rise from the best on."""
+    return -hit.score, hit.session_id, hit.message.seq
+
+
+def page_of_hits(hits: Sequence[SearchHit], query: SearchQuery) -> SearchPage:
+    """The page of these hits: in order, and one more than was asked for where there are more."""
+    items = tuple(hits[: query.limit])
+    return SearchPage(items, cursor_after(items[-1]) if len(hits) > query.limit else None)
+
+
+def cursor_after(hit: SearchHit) -> str:
+    """The cursor of a page that ends with this hit."""
+    return make_cursor("search", hit.score.hex(), hit.session_id, hit.message.seq)
+
+
+def read_rank(cursor: str) -> tuple[float, str, int]:
+    """Where a page of hits ended: score, session id and seq of its last one.
+
+    Raises:
+        InvalidArgument: the cursor is not one of a search, or no message can stand there.
+    """
+    score, session_id, seq = cast("tuple[str, str, int]", tuple(read_cursor(cursor, "search", str, str, int)))
+    with suppress(ValueError, OverflowError, InvalidArgument):
+        value = float.fromhex(score)
+        if isfinite(value) and 0 <= seq < 2**63:
+            return value, check_id(session_id, "the session id"), seq
+    raise InvalidArgument(f"this cursor was not made here: {cursor!r:.80}; pass next_cursor back")

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from turnkeep import codec
-from turnkeep.contract import NewMessage, StoredMessage
-from turnkeep.errors import CorruptRecord, DataTooNew, DecryptionError, ValueTooLarge
+from turnkeep.contract import Capability, NewMessage, StoredMessage
+from turnkeep.errors import CorruptRecord, DataTooNew, DecryptionError, NotSupported, ValueTooLarge
 from turnkeep.messages import Message
 from turnkeep.models import RouteRef, RouteVisit, SessionMetadata, SessionState, StepRef
 from turnkeep.snapshot import Snapshot
@@ -93,6 +93,22 @@ class Documents:
     def seal(self, session_id: str, kind: PayloadKind, text: str) -> str:
         """The text of a session's document (kind ``"data"`` or ``"state"``) as it is to be stored."""
         return text if self._filter is None else self._seal(session_id, kind, "", text)
+
+    def require_readable(self, adapter: str) -> None:
+        """Refuses a search where what is stored cannot be read by the database.
+
+        Raises:
+            NotSupported: a payload filter seals it.
+        """
+        if self._filter is not None:
+            reason = f"the payload filter {self._filter.name!r:.80} seals what is stored, and nobody can search that"
+            raise NotSupported(
+                f"{adapter} cannot search_messages: {reason}",
+                capability=Capability.SEARCH,
+                reason=reason,
+                adapter=adapter,
+                operation="search_messages",
+            )
 
     def check_state_size(self, data: str, state: str) -> int:
         """The size in bytes of a session's two documents.

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from turnkeep.contract import PAST_COMMITS, WIDEN_LIMIT, MessagePage, SessionPage, Stats, StoredSession
-from turnkeep.cursors import page_of_heads, position_of, read_cursor
+from turnkeep.contract import (
+    PAST_COMMITS,
+    WIDEN_LIMIT,
+    MessagePage,
+    SearchHit,
+    SearchPage,
+    SessionPage,
+    StoredSession,
+)
+from turnkeep.cursors import page_of_heads, page_of_hits, position_of, rank_of, read_cursor, read_rank
 from turnkeep.ids import new_id
 from turnkeep.judge import committed, find_visible, is_live, judge, next_head, number_messages, past_commit
 from turnkeep.retention import Marks, add_mark, floor_at
+from turnkeep.tallies import Group, add_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from turnkeep.contract import (
@@ -26,8 +35,10 @@ if TYPE_CHECKING:
         Head,
         LoadQuery,
         MessageQuery,
+        SearchQuery,
         SessionKey,
         SessionQuery,
+        Stats,
         StatsQuery,
         StoredMessage,
     )
@@ -136,16 +147,60 @@ def page_of(sessions: Iterable[HeldSession], query: SessionQuery, now: datetime)
 
 def count(sessions: Iterable[HeldSession], query: StatsQuery, now: datetime) -> Stats:
     """What ``StorageAdapter.stats`` gives, of all sessions of the query's namespace, whosever and however old."""
-    sessions = [each for each in sessions if is_live(each.head, now) and query.scope.sees(each.head.user_id)]
-    return Stats(
-        sessions=len(sessions),
-        messages=sum(session.head.message_count for session in sessions),
-        bytes=sum(_size(session) for session in sessions),
-        by_status=_tally(session.head.status for session in sessions),
-        by_agent=_tally(session.head.agent_name for session in sessions),
-        by_route=_tally(session.head.current_route for session in sessions),
-        oldest=min((session.head.created_at for session in sessions), default=None),
-        newest=max((session.head.updated_at for session in sessions), default=None),
+    return add_up(
+        _group(session) for session in sessions if is_live(session.head, now) and query.scope.sees(session.head.user_id)
+    )
+
+
+def _group(session: HeldSession) -> Group:
+    head = session.head
+    return Group(
+        status=head.status,
+        agent_name=head.agent_name,
+        route=head.current_route,
+        day=head.created_at.date(),
+        sessions=1,
+        messages=head.message_count,
+        bytes=_size(session),
+        oldest=head.created_at,
+        newest=head.updated_at,
+    )
+
+
+def search(sessions: Iterable[HeldSession], query: SearchQuery, now: datetime) -> SearchPage:
+    """What ``StorageAdapter.search_messages`` gives, of all sessions of the query's namespace: by reading all of them.
+
+    Raises:
+        InvalidArgument: the cursor is not one of a search.
+    """
+    hits = [hit for session in sessions for hit in _hits(session, query, now)]
+    if query.cursor is not None:
+        score, session_id, seq = read_rank(query.cursor)
+        hits = [hit for hit in hits if rank_of(hit) > (-score, session_id, seq)]
+    hits.sort(key=rank_of)
+    return page_of_hits(hits, query)
+
+
+def _hits(session: HeldSession, query: SearchQuery, now: datetime) -> Iterator[SearchHit]:
+    head = session.head
+    if not is_live(head, now) or not query.scope.sees(head.user_id):
+        return
+    if query.session_id is not None and query.session_id != head.session_id:
+        return
+    floor = floor_at(head.floor, session.marks, now)
+    for message in session.messages:
+        if message.seq > floor and is_wanted(message, query):
+            yield SearchHit(head.session_id, message, query.terms.score(message.content))
+
+
+def is_wanted(message: StoredMessage, query: SearchQuery) -> bool:
+    """Whether a message is what a search asks for: its text, role and time, whosever it is."""
+    return (
+        message.encoding == "plain"
+        and (query.role is None or message.role == query.role)
+        and (query.since is None or message.created_at >= query.since)
+        and (query.until is None or message.created_at < query.until)
+        and query.terms.match(message.content)
     )
 
 
@@ -194,10 +249,3 @@ def _size(session: HeldSession) -> int:
     for message in session.messages:
         texts += [part for part in (message.content, message.tool_calls, message.event, message.metadata) if part]
     return sum(len(text.encode()) for text in texts)
-
-
-def _tally(values: Iterable[str | None]) -> dict[Any, int]:
-    counts: dict[Any, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts

@@ -17,7 +17,7 @@ from turnkeep.contract import (
     Support,
     Swept,
 )
-from turnkeep.held import HeldSession, commit_to, count, page_of
+from turnkeep.held import HeldSession, commit_to, count, page_of, search
 from turnkeep.judge import is_live, session_conflict, session_not_found
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         MessagePage,
         MessageQuery,
         Scope,
+        SearchPage,
+        SearchQuery,
         SessionKey,
         SessionPage,
         SessionQuery,
@@ -44,7 +46,7 @@ _CAPABILITIES = {
     Capability.ATOMIC_TURN: Support(Level.FULL),
     Capability.DURABLE: Support(Level.NONE, "the store ends with its process"),
     Capability.IMMEDIATE_LISTS: Support(Level.FULL),
-    Capability.SEARCH: Support(Level.NONE, "not offered yet"),
+    Capability.SEARCH: Support(Level.FULL),
     Capability.STATS: Support(Level.FULL),
     Capability.IDEMPOTENT_FOREVER: Support(Level.PARTIAL, f"the last {PAST_COMMITS} commits of a session"),
     Capability.LARGE_VALUES: Support(Level.FULL),
@@ -161,6 +163,12 @@ class MemoryAdapter(StorageAdapter):
         with self._lock:
             now = self._clock()
             return count(self._live(query.scope, now), query, now)
+
+    async def search_messages(self, query: SearchQuery) -> SearchPage:
+        """As the contract says, by reading every message of the scope."""
+        with self._lock:
+            now = self._clock()
+            return search(self._live(query.scope, now), query, now)
 
     def snapshot(self) -> dict[str, list[dict[str, Any]]]:
         """Everything stored, as plain copies: ``{"sessions": […], "messages": […]}``. For tests."""

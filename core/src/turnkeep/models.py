@@ -356,12 +356,19 @@ class SessionRecord:
 
 @dataclass(frozen=True, slots=True)
 class FoundMessage:
-    """A message that a search found: its session, its score (higher is better), and an excerpt with what matched."""
+    """A message that a search found.
+
+    Attributes:
+        session_id: its session.
+        message: the whole message.
+        score: higher is better; comparable within one search only.
+        highlight: an excerpt of the content on one line, with what matched between ``**``.
+    """
 
     session_id: str
     message: Message
     score: float
-    highlight: str | None
+    highlight: str
 
 
 def create_session(

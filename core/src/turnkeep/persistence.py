@@ -30,12 +30,13 @@ from turnkeep.paging import Page, check_page_limit, check_seq
 from turnkeep.queries import Conditions, check_cursor, check_order
 from turnkeep.records import cut, moved, new_state, numbered, record_of, stage_state, staged_record
 from turnkeep.turn import Draft, OpenTurn, joined, merge, open_turns, refuse_in_turn
+from turnkeep.words import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
     from datetime import timedelta
 
-    from turnkeep.contract import HealthReport, Order, SessionPage, Status, StorageAdapter, Token
+    from turnkeep.contract import HealthReport, Order, SearchHit, SessionPage, Status, StorageAdapter, Token
     from turnkeep.gateway import Gateway
     from turnkeep.messages import Role
     from turnkeep.models import Unset
@@ -350,28 +351,40 @@ class Persistence:
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 20,
-        cursor: str | None = None,
+        after: str | None = None,
     ) -> Page[FoundMessage, str]:
-        """Messages that match, best first.
+        """Messages that say all the words of ``text``, best first, each with an excerpt that marks them by ``**``.
+
+        Case and accents do not count. ``"words in quotes"`` have to stand together, ``-word`` must not occur; nothing
+        else has a meaning. A message whose text holds NUL or a lone surrogate is not found.
+
+        Args:
+            text: what a person typed.
+            user_id: in this owner's sessions; None: in all that this persistence sees.
+            session_id: in one session.
+            role: in messages of this role.
+            since: in messages whose ``created_at`` is not before this instant, aware.
+            until: in messages whose ``created_at`` is before this instant, aware.
+            limit: messages of a page.
+            after: the ``next_cursor`` of the page before.
 
         Raises:
-            NotSupported: this database cannot search.
+            NotSupported: this database cannot search, or a payload filter keeps it from reading what is stored.
+            InvalidArgument: there is no word in ``text``, or another argument makes no sense.
         """
-        if type(text) is not str or not text.strip():
-            raise InvalidArgument("the text to search for must be a str that is not blank")
+        if type(text) is not str:
+            raise InvalidArgument(f"the text to search for must be a str, not {type(text).__name__}")
+        terms = Terms.parse(text)
         limit = check_page_limit(limit, self._policy.limits.page, default=20)
         check_optional_id(session_id, "session_id")
         if role is not None and (type(role) is not str or role not in ROLES):
             raise InvalidArgument(f"role is one of user, assistant, system, tool, not {role!r:.80}")
         since = None if since is None else take_instant(since, "since")
         until = None if until is None else take_instant(until, "until")
-        query = SearchQuery(self._scope_of(user_id), text, limit, session_id, role, since, until, check_cursor(cursor))
+        query = SearchQuery(self._scope_of(user_id), terms, limit, session_id, role, since, until, check_cursor(after))
+        self._gateway.documents.require_readable(self.adapter.name)
         page = await self._gateway.call("search_messages", lambda: self.adapter.search_messages(query))
-        message = self._gateway.documents.message
-        items = tuple(
-            FoundMessage(hit.session_id, message(hit.session_id, hit.message), hit.score, hit.highlight)
-            for hit in page.items
-        )
+        items = tuple(self._found(hit, terms) for hit in page.items)
 
         async def fetch(further: str) -> Page[FoundMessage, str]:
             return await self.search_messages(
@@ -382,10 +395,15 @@ class Persistence:
                 since=since,
                 until=until,
                 limit=limit,
-                cursor=further,
+                after=further,
             )
 
         return Page(items, page.next_cursor, fetch)
+
+    def _found(self, hit: SearchHit, terms: Terms) -> FoundMessage:
+        message = self._gateway.documents.message(hit.session_id, hit.message)
+        excerpt = terms.excerpt(message.content) if hit.highlight is None else hit.highlight
+        return FoundMessage(hit.session_id, message, hit.score, excerpt)
 
     # -- many sessions ---------------------------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ async def test_a_cursor_that_is_none_is_refused(persistence, value, order):
 @pytest.mark.parametrize("value", [7, True, b"x", {"$ne": None}, ["a"], SomeStr("x")], ids=lambda v: f"{v!r:.20}")
 async def test_a_cursor_that_is_no_str_never_reaches_an_adapter(memory, value):
     await refused(memory, lambda p, x: p.find_sessions(cursor=x), value)
-    await refused(memory, lambda p, x: p.search_messages("refund", cursor=x), value)
+    await refused(memory, lambda p, x: p.search_messages("refund", after=x), value)
 
 
 @pytest.mark.parametrize(

@@ -131,12 +131,6 @@ async def test_check(persistence):
     assert str(report)
 
 
-async def test_search_says_that_it_is_not_there(persistence):
-    with pytest.raises(turnkeep.NotSupported) as caught:
-        await persistence.search_messages("refund", user_id="ana", limit=20)
-    assert caught.value.capability is turnkeep.Capability.SEARCH
-
-
 CALLS = {
     "find_session_by_id": lambda p: p.find_session_by_id("s"),
     "find_active_session_by_user_id": lambda p: p.find_active_session_by_user_id("ana"),

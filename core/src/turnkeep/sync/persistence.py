@@ -124,7 +124,7 @@ class Persistence(Bound[persistence.Persistence]):
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 20,
-        cursor: str | None = None,
+        after: str | None = None,
     ) -> Page[FoundMessage, str]:
         """As there."""
         return Page(
@@ -137,7 +137,7 @@ class Persistence(Bound[persistence.Persistence]):
                     since=since,
                     until=until,
                     limit=limit,
-                    cursor=cursor,
+                    after=after,
                 )
             ),
             self._source.door,

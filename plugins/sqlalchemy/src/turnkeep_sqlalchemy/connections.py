@@ -378,9 +378,13 @@ def _switch_to_wal(connection: Any, cursor: Any) -> None:
             # Others open the same new file, and for this statement SQLite does not wait by itself.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            connection.run_async(lambda _: asyncio.sleep(0.01))
+            connection.run_async(_pause)
         else:
             return
+
+
+async def _pause(_: object) -> None:
+    await asyncio.sleep(0.01)
 
 
 def _unknown(operation: str, commit_id: str) -> CommitOutcomeUnknown:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from turnkeep.contract import ANYONE, Head, SessionPage, Stats, Token
+from turnkeep.contract import ANYONE, Head, Token
 from turnkeep.cursors import page_of_heads, position_of, read_position
 from turnkeep.errors import CorruptRecord
 from turnkeep.retention import Marks, floor_at, from_microseconds, read_marks, to_microseconds, write_marks
+from turnkeep.tallies import Group, add_up
 from turnkeep_sqlite._errors import NAME
 from turnkeep_sqlite.times import LATER, from_text, from_text_or_none, to_text, to_text_or_none
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
     from datetime import datetime
 
-    from turnkeep.contract import Scope, SessionQuery, StatsQuery
+    from turnkeep.contract import Scope, SessionPage, SessionQuery, Stats, StatsQuery
     from turnkeep_sqlite.statements import Queries
 
 _STATUSES: Final = ("active", "completed", "abandoned")
@@ -143,16 +143,13 @@ class Sessions:
                 "stamp": to_microseconds(now),
             },
         ).fetchall()
-        return Stats(
-            sessions=sum(row[3] for row in rows),
-            messages=sum(row[4] for row in rows),
-            bytes=sum(row[7] for row in rows),
-            by_status=_add_up((row[0], row[3]) for row in rows),
-            by_agent=_add_up((row[1], row[3]) for row in rows),
-            by_route=_add_up((row[2], row[3]) for row in rows),
-            oldest=from_text_or_none(min((row[5] for row in rows), default=None)),
-            newest=from_text_or_none(max((row[6] for row in rows), default=None)),
-        )
+        return add_up(_group(*row) for row in rows)
+
+
+def _group(status: str, agent: str | None, route: str | None, day: str, *rest: Any) -> Group:
+    sessions, messages, size, oldest, newest = rest
+    created = date.fromisoformat(day)
+    return Group(status, agent, route, created, sessions, messages, size, from_text(oldest), from_text(newest))
 
 
 def _record(row: tuple[Any, ...], now: datetime) -> Record:
@@ -208,10 +205,3 @@ def _marks_to_columns(marks: Marks) -> tuple[str | None, str | None]:
     if not marks:
         return None, None
     return to_text(from_microseconds(marks[0][1])), write_marks(marks)
-
-
-def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:
-    sums: dict[Any, int] = {}
-    for key, count in counts:
-        sums[key] = sums.get(key, 0) + count
-    return sums

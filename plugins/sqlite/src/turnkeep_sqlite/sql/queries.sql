@@ -150,7 +150,7 @@ WHERE namespace = ? AND session_id = ? AND incarnation = ? AND commit_id = ?;
 DELETE FROM turnkeep_commits WHERE namespace = ? AND session_id = ?;
 
 -- name: count
--- Counts per status, agent and route over living sessions. A mark that has passed counts as floor, as when reading.
+-- Counts per status, agent, route and day of creation over living sessions. A mark that has passed counts as floor, as when reading.
 WITH living AS (
     SELECT *, max(floor, coalesce((
         SELECT max(json_extract(mark.value, '$[0]'))
@@ -160,14 +160,14 @@ WITH living AS (
     FROM turnkeep_sessions
     WHERE namespace = :namespace AND (expires_at IS NULL OR expires_at > :now)
 )
-SELECT status, agent_name, current_route, count(*), sum(last_seq - bottom), min(created_at), max(updated_at),
+SELECT status, agent_name, current_route, substr(created_at, 1, 10), count(*), sum(last_seq - bottom),
     sum(length(CAST(collected_data AS BLOB)) + length(CAST(state AS BLOB)) + coalesce((
         SELECT sum(length(CAST(content AS BLOB)) + coalesce(length(CAST(tool_calls AS BLOB)), 0)
             + coalesce(length(CAST(event AS BLOB)), 0) + coalesce(length(CAST(metadata AS BLOB)), 0))
         FROM turnkeep_messages AS message
         WHERE message.namespace = living.namespace AND message.session_id = living.id
             AND message.incarnation = living.incarnation AND message.seq > living.bottom
-    ), 0))
+    ), 0)), min(created_at), max(updated_at)
 FROM living
 WHERE :anyone OR user_id IS :owner
-GROUP BY status, agent_name, current_route;
+GROUP BY status, agent_name, current_route, substr(created_at, 1, 10);

@@ -19,6 +19,7 @@ from turnkeep_testkit.suites.lifecycle import LifecycleSuite
 from turnkeep_testkit.suites.lists import ListSuite
 from turnkeep_testkit.suites.order import OrderSuite
 from turnkeep_testkit.suites.schema import SchemaSuite
+from turnkeep_testkit.suites.search import SearchSuite
 from turnkeep_testkit.suites.stateful import StatefulSuite
 from turnkeep_testkit.suites.swap import CompareAndSwapSuite
 
@@ -41,6 +42,7 @@ __all__ = [
     "OrderSuite",
     "ReadYourWritesSuite",
     "SchemaSuite",
+    "SearchSuite",
     "StatefulSuite",
     "Suite",
     "starts_closed",
@@ -65,6 +67,7 @@ class AdapterSuite(
     ConcurrencySuite,
     CancellationSuite,
     CapabilitySuite,
+    SearchSuite,
     StatefulSuite,
 ):
     """Everything an adapter has to show."""

@@ -29,6 +29,7 @@ from turnkeep.contract import (
     Token,
 )
 from turnkeep.errors import NotSupported, SessionConflict, SessionExists, SessionNotFound
+from turnkeep.words import Terms
 from turnkeep_testkit.making import new_commit
 from turnkeep_testkit.suites.base import Suite, texts
 
@@ -109,7 +110,9 @@ async def _stats(adapter: StorageAdapter, key: SessionKey, _: StoredSession) -> 
 async def _search_messages(adapter: StorageAdapter, key: SessionKey, _: StoredSession) -> None:
     for session_id in (None, key.session_id):
         try:
-            page = await adapter.search_messages(SearchQuery(key.scope, "secret", 10, session_id=session_id))
+            page = await adapter.search_messages(
+                SearchQuery(key.scope, Terms.parse("secret"), 10, session_id=session_id)
+            )
         except NotSupported:
             return
         assert (page.items, page.next_cursor) == ((), None)
