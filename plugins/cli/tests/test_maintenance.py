@@ -53,7 +53,7 @@ def test_a_broken_plugin_is_red(terminal, tmp_path):
 def test_doctor(invoke, full, tmp_path):
     done = invoke("doctor", full)
     assert done.code == 0
-    assert "ok       schema: version 1" in done.out
+    assert "ok       schema: version 2" in done.out
     assert "All is well" in done.out
     report = invoke("doctor", f"sqlite:///{full}", "--json").json()
     assert (report["ok"], report["adapter"]) == (True, "sqlite")

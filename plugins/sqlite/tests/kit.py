@@ -6,11 +6,20 @@ from contextlib import asynccontextmanager, closing
 from turnkeep_sqlite import SQLiteAdapter
 from turnkeep_sqlite.statements import Migration
 
-NAMES = ("turnkeep_schema", "turnkeep_sessions", "turnkeep_messages", "turnkeep_commits", "turnkeep_history")
+NAMES = (
+    "turnkeep_schema",
+    "turnkeep_sessions",
+    "turnkeep_messages",
+    "turnkeep_commits",
+    "turnkeep_history",
+    "turnkeep_words",
+)
+PARTS = tuple(f"turnkeep_words_{part}" for part in ("config", "content", "data", "docsize", "idx"))
+"""What FTS5 makes of the table of words."""
 ANOTHER = Migration(
-    2,
-    "0002_test",
-    "A second step.",
+    3,
+    "0003_test",
+    "A third step.",
     "CREATE TABLE turnkeep_schema_x (a TEXT);\nCREATE INDEX turnkeep_schema_y ON turnkeep_schema_x (a);\n",
 )
 """A migration that is still to come."""

@@ -42,7 +42,7 @@ async def test_settings_are_read_back(path, durability, level):
     assert found["synchronous"].detail == durability
     assert found["synchronous"].ok is (durability == "full")
     assert found["journal_mode"].detail == "wal"
-    assert found["schema"].detail == "version 1"
+    assert found["schema"].detail == "version 2"
     assert found["integrity"].detail == "ok"
     durable = adapter.supports(Capability.DURABLE)
     assert durable.level is (Level.FULL if durability == "full" else Level.PARTIAL)

@@ -52,7 +52,7 @@ def test_every_option():
         100,
     )
     assert adapter._schema._tables == Tables(
-        "agent_sessions", "agent_messages", "agent_commits", "agent_schema", "agent_history"
+        "agent_sessions", "agent_messages", "agent_commits", "agent_schema", "agent_history", "agent_words"
     )
     assert adapter._schema._shared
 

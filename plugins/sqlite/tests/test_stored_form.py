@@ -109,6 +109,7 @@ async def test_one_session_at_rest(path, monkeypatch):
             "reply": None,
             "created_at": "2026-03-14T15:09:26.535897Z",
             "committed_at": "2026-03-14T15:09:26.535897Z",
+            "serial": 1,
         },
         place
         | {
@@ -129,6 +130,7 @@ async def test_one_session_at_rest(path, monkeypatch):
             "reply": '{"ok":true}',
             "created_at": "0001-01-01T00:00:00.000000Z",
             "committed_at": "2026-03-14T15:09:28.035897Z",
+            "serial": 2,
         },
     ]
     assert rows(path, "turnkeep_commits", "commit_id") == [

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         MessagePage,
         MessageQuery,
         Scope,
+        SearchPage,
+        SearchQuery,
         SessionKey,
         SessionPage,
         SessionQuery,
@@ -51,7 +53,7 @@ _CAPABILITIES: Final = {
     Capability.ATOMIC_TURN: Support(Level.FULL),
     Capability.DURABLE: Support(Level.FULL),
     Capability.IMMEDIATE_LISTS: Support(Level.FULL),
-    Capability.SEARCH: Support(Level.NONE, "not offered yet"),
+    Capability.SEARCH: Support(Level.FULL),
     Capability.STATS: Support(Level.FULL),
     Capability.IDEMPOTENT_FOREVER: Support(Level.FULL),
     Capability.LARGE_VALUES: Support(Level.FULL),
@@ -264,6 +266,13 @@ class SQLiteAdapter(StorageAdapter):
 
     async def stats(self, query: StatsQuery) -> Stats:
         return await self._read(lambda connection: self._store.stats(connection, query), "stats")
+
+    async def search_messages(self, query: SearchQuery) -> SearchPage:
+        """As the contract says. What was said since the last search is read first, in transactions of their own."""
+        if await self._read(self._store.words_are_behind, "search_messages"):
+            while await self._current_writer().run(self._store.read_words, "search_messages"):
+                pass
+        return await self._read(lambda connection: self._store.search_messages(connection, query), "search_messages")
 
     def _read(self, work: Callable[[sqlite3.Connection], T], operation: str) -> Awaitable[T]:
         writer = self._current_writer()

@@ -83,7 +83,7 @@ class Messages:
                 adapter=NAME,
             )
         try:
-            return _to_messages(rows)
+            return to_messages(rows)
         except ValueError as error:
             raise CorruptRecord(
                 f"session {head.session_id!r:.200} has a message whose time is none", adapter=NAME
@@ -98,7 +98,12 @@ class Messages:
         return connection.execute(self._queries.delete_messages, (namespace, session_id)).rowcount
 
 
-def _to_messages(rows: list[tuple[Any, ...]]) -> tuple[StoredMessage, ...]:
+def to_messages(rows: list[tuple[Any, ...]]) -> tuple[StoredMessage, ...]:
+    """The messages of rows.
+
+    Raises:
+        ValueError: a time is none.
+    """
     make = cast("Callable[..., StoredMessage]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType] - typeshed
     # Every load does it 50 times: unpacked 0.5 µs a message, sliced around the time 1.5 µs (measured).
     return tuple(

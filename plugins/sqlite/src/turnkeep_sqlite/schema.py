@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from turnkeep.errors import ForeignTable, SchemaMissing, SchemaOutdated, SchemaTooNew
 from turnkeep_sqlite._errors import NAME
+from turnkeep_sqlite.search import teach
 from turnkeep_sqlite.statements import load_migrations, split
 from turnkeep_sqlite.times import to_text
 
@@ -61,7 +62,7 @@ class Schema:
                     adapter=NAME,
                 )
             return version
-        for name in (*ours, self._tables.schema, self._tables.history):
+        for name in (*ours, self._tables.schema, self._tables.history, self._tables.words):
             if name.lower() in there:
                 raise ForeignTable(
                     f"{self._where} has a table {name!r} that turnkeep did not make; "
@@ -98,24 +99,24 @@ class Schema:
         return [f"{step.name}: {step.purpose}" for step in self._migrations[version:]]
 
     def migrate(self, connection: sqlite3.Connection) -> list[str]:
-        """Brings the tables to the newest version, each step in a transaction; returns the steps taken."""
-        taken: list[str] = []
-        while True:
-            connection.execute("BEGIN IMMEDIATE")  # of several that migrate at once, the others wait here
-            try:
-                version = self.find_version(connection)
-                if version == len(self._migrations):
-                    return taken
-                step = self._migrations[version]
+        """Brings the tables to the newest version, in one transaction; returns the steps taken.
+
+        A version in between is never seen: who opens a new file meanwhile would take it for an old one.
+        """
+        teach(connection)
+        connection.execute("BEGIN IMMEDIATE")  # of several that migrate at once, the others wait here
+        try:
+            version = self.find_version(connection)
+            for step in self._migrations[version:]:
                 for statement in split(self._tables.fill(step.sql)):
                     connection.execute(statement)
                 record = (step.version, step.name, to_text(datetime.now(UTC)))
                 connection.execute(self._tables.fill("INSERT INTO turnkeep_schema VALUES (?, ?, ?)"), record)
-                connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-            taken += self.steps(version)[:1]
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        return self.steps(version)
 
     def _read_version(self, connection: sqlite3.Connection, there: dict[str, str]) -> int | None:
         """What our record says; None if there is no such record."""

@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 _FILES = files("turnkeep_sqlite") / "sql"
 _NAMED = re.compile(r"^-- name: (\w+)\n(?:--.*\n)*", re.MULTILINE)
-_TABLE = re.compile(r"\bturnkeep_(sessions|messages|commits|schema|history)(\w*)")
+_TABLE = re.compile(r"\bturnkeep_(sessions|messages|commits|schema|history|words)(\w*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The names of our tables and of the view beside them."""
+    """The names of our tables, of the view beside them and of the table of words."""
 
     sessions: str = "turnkeep_sessions"
     messages: str = "turnkeep_messages"
     commits: str = "turnkeep_commits"
     schema: str = "turnkeep_schema"
     history: str = "turnkeep_history"
+    words: str = "turnkeep_words"
 
     @classmethod
     def named(cls, names: Mapping[str, str]) -> Self:
@@ -48,7 +49,7 @@ class Tables:
                 raise InvalidArgument(f"table names that begin with sqlite_ are SQLite's own: {name!r}")
         stem = names.get("sessions", cls().sessions).removesuffix("sessions")
         stem = stem if not stem or stem.endswith("_") else f"{stem}_"
-        tables = cls(**names, schema=f"{stem}schema", history=f"{stem}history")
+        tables = cls(**names, schema=f"{stem}schema", history=f"{stem}history", words=f"{stem}words")
         if len({name.lower() for name in astuple(tables)}) < len(fields(cls)):
             raise InvalidArgument(f"tables must have different names, not {', '.join(astuple(tables))}")
         return tables
@@ -83,6 +84,10 @@ class Queries:
     insert_commit: str
     find_commit: str
     delete_commits: str
+    list_unread: str
+    insert_words: str
+    move_words: str
+    search: str
     count: str
 
     @classmethod

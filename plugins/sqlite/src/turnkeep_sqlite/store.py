@@ -21,6 +21,7 @@ from turnkeep.retention import add_mark
 from turnkeep_sqlite._errors import NAME
 from turnkeep_sqlite.commits import Commits
 from turnkeep_sqlite.messages import Life, Messages
+from turnkeep_sqlite.search import Words
 from turnkeep_sqlite.sessions import Sessions
 from turnkeep_sqlite.times import to_text
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
         MessageQuery,
         Replay,
         Scope,
+        SearchPage,
+        SearchQuery,
         SessionKey,
         SessionPage,
         SessionQuery,
@@ -63,6 +66,7 @@ class Store:
         self._sessions = Sessions(queries)
         self._messages = Messages(queries)
         self._commits = Commits(queries)
+        self._words = Words(queries)
 
     def load(self, connection: sqlite3.Connection, key: SessionKey, query: LoadQuery) -> StoredSession | None:
         """The session, if it is there and visible."""
@@ -113,6 +117,7 @@ class Store:
             self._sessions.update(connection, after, marks, documents)
             if after.user_id != record.head.user_id:
                 self._sessions.set_owner(connection, after)
+                self._words.move(connection, after)
             if after.floor > record.stored_floor:
                 self._messages.erase(connection, life, after.floor)
         self._commits.add(connection, life, past_commit(commit, result))
@@ -166,6 +171,18 @@ class Store:
     def stats(self, connection: sqlite3.Connection, query: StatsQuery) -> Stats:
         """Counts."""
         return self._sessions.count(connection, query, self._clock())
+
+    def words_are_behind(self, connection: sqlite3.Connection) -> bool:
+        """Whether a search would miss something yet."""
+        return self._words.are_behind(connection)
+
+    def read_words(self, connection: sqlite3.Connection) -> bool:
+        """Reads what was said and not searched yet; whether there may be more of it."""
+        return self._words.read_on(connection)
+
+    def search_messages(self, connection: sqlite3.Connection, query: SearchQuery) -> SearchPage:
+        """A page of hits."""
+        return self._words.search(connection, query, self._clock())
 
     def _visible(self, connection: sqlite3.Connection, key: SessionKey) -> Head | None:
         now = self._clock()

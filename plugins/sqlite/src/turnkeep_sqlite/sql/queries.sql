@@ -112,10 +112,11 @@ ORDER BY trim_at
 LIMIT ?;
 
 -- name: insert_message
--- One message of a commit.
+-- One message of a commit, with the next number over all sessions.
 INSERT INTO turnkeep_messages (id, role, content, encoding, name, tool_calls, tool_call_id, route, step, event, metadata,
-    reply, created_at, seq, turn_seq, commit_id, namespace, session_id, incarnation, committed_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    reply, created_at, seq, turn_seq, commit_id, namespace, session_id, incarnation, committed_at, serial)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+    (SELECT coalesce(max(serial), 0) + 1 FROM turnkeep_messages));
 
 -- name: read_messages
 -- A stretch of history, both ends included.
@@ -148,6 +149,55 @@ WHERE namespace = ? AND session_id = ? AND incarnation = ? AND commit_id = ?;
 -- name: delete_commits
 -- Forgets them, in all lives of the session.
 DELETE FROM turnkeep_commits WHERE namespace = ? AND session_id = ?;
+
+-- name: list_unread
+-- Messages whose words are not in the table of words yet, and whose they are.
+SELECT message.serial, message.content, message.encoding, session.namespace, session.user_id
+FROM turnkeep_messages AS message
+JOIN turnkeep_sessions AS session ON session.namespace = message.namespace AND session.id = message.session_id
+WHERE message.serial > coalesce((SELECT rowid FROM turnkeep_words ORDER BY rowid DESC LIMIT 1), 0)
+ORDER BY message.serial
+LIMIT ?;
+
+-- name: insert_words
+-- The words of a message.
+INSERT INTO turnkeep_words (rowid, words, place) VALUES (?, ?, ?);
+
+-- name: move_words
+-- Whose the words of a session are, after it was claimed.
+UPDATE turnkeep_words SET place = ? WHERE rowid IN (
+    SELECT serial FROM turnkeep_messages WHERE namespace = ? AND session_id = ? AND incarnation = ?
+);
+
+-- name: search
+-- Messages that match, best first. Whose words they are is asked of the index, what may be seen of the session.
+WITH found AS (
+    SELECT message.id, message.role, message.content, message.encoding, message.name, message.tool_calls,
+        message.tool_call_id, message.route, message.step, message.event, message.metadata, message.reply,
+        message.created_at, message.seq, message.turn_seq, message.commit_id, message.session_id,
+        -bm25(turnkeep_words, 1.0, 0.0) AS score
+    FROM turnkeep_words
+    JOIN turnkeep_messages AS message ON message.serial = turnkeep_words.rowid
+    JOIN turnkeep_sessions AS session
+        ON session.namespace = message.namespace AND session.id = message.session_id
+        AND session.incarnation = message.incarnation
+    WHERE turnkeep_words MATCH :terms
+        AND session.namespace = :namespace AND (:anyone OR session.user_id IS :owner)
+        AND (session.expires_at IS NULL OR session.expires_at > :now)
+        AND message.seq > max(session.floor, coalesce((
+            SELECT max(json_extract(mark.value, '$[0]'))
+            FROM json_each(session.marks) AS mark
+            WHERE json_extract(mark.value, '$[1]') <= :stamp
+        ), 0))
+        AND (:session_id IS NULL OR message.session_id = :session_id)
+        AND (:role IS NULL OR message.role = :role)
+        AND message.created_at >= :since AND message.created_at < :until
+)
+SELECT * FROM found
+WHERE :score IS NULL OR score < :score
+    OR (score = :score AND (session_id > :last_id OR (session_id = :last_id AND seq > :last_seq)))
+ORDER BY score DESC, session_id, seq
+LIMIT :limit;
 
 -- name: count
 -- Counts per status, agent, route and day of creation over living sessions. A mark that has passed counts as floor, as when reading.

@@ -67,10 +67,23 @@ CREATE TABLE turnkeep_messages (
     metadata TEXT,
     reply TEXT,
     created_at TEXT NOT NULL,       -- the application's clock
-    committed_at TEXT NOT NULL,     -- the clock of the machine that wrote it
+    committed_at TEXT NOT NULL, serial INTEGER,     -- the clock of the machine that wrote it
     PRIMARY KEY (namespace, session_id, incarnation, seq),
     FOREIGN KEY (namespace, session_id) REFERENCES turnkeep_sessions (namespace, id) ON DELETE CASCADE
 ) STRICT;
+
+CREATE UNIQUE INDEX turnkeep_messages_serial ON turnkeep_messages (serial);
+
+-- The words of each message as turnkeep.words makes them, parted by blanks: FTS5 has nothing left to decide. `place`
+-- holds a name for the namespace and one for the owner in it, so that a common word of others costs nothing. A search
+-- reads what was said since the one before: a message whose serial is over the last rowid here.
+CREATE VIRTUAL TABLE turnkeep_words USING fts5 (words, place, tokenize = 'ascii');
+
+-- However a message goes, its words go with it.
+CREATE TRIGGER turnkeep_messages_forget AFTER DELETE ON turnkeep_messages
+BEGIN
+    DELETE FROM turnkeep_words WHERE rowid = old.serial;
+END;
 
 -- Every commit of a living session, so that one sent again is answered with its first result.
 CREATE TABLE turnkeep_commits (
