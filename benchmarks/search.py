@@ -1,0 +1,145 @@
+"""Searching 100,000 messages of 100 owners: each adapter against its engine's own query, interleaved in one run.
+
+An owner searches for a common word, a rare one, two words and a phrase; the engine's own query is what one would write
+by hand for the same page: the index asked for the same words, joined to sessions for the owner, the best 20. What the
+adapter does beside it is to check what may be seen, to make messages of rows, and to page.
+
+    python benchmarks/search.py [sqlite] [--messages 100000] [--rounds 30]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sqlite3
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from turnkeep.contract import Commit, Expect, Scope, SearchQuery, SessionKey
+from turnkeep.ids import new_id
+from turnkeep.words import Terms
+from turnkeep_sqlite import SQLiteAdapter
+from turnkeep_sqlite.search import _expression
+from turnkeep_testkit import new_message
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from turnkeep.contract import StorageAdapter
+
+NAMESPACE, OWNERS, A_COMMIT = "bench", 100, 1000
+COMMON = [f"common{number}" for number in range(20)]
+USUAL = [f"usual{number}" for number in range(2000)]
+SEARCHES = {"common": "common3", "rare": "usual77", "two words": "common3 usual77", "phrase": '"common3 common4"'}
+
+
+def texts(count: int) -> Iterator[str]:
+    """Messages of 20 words, the same in every run: common words are in most of them, usual ones in one of 200."""
+    chance = random.Random(7)
+    for _ in range(count):
+        yield " ".join(chance.choices(COMMON, k=10) + chance.choices(USUAL, k=10))
+
+
+async def fill(adapter: StorageAdapter, count: int) -> None:
+    """The messages, in one session for each owner."""
+    said = list(texts(count))
+    for owner in range(OWNERS):
+        key, expect = SessionKey(Scope(NAMESPACE), f"session{owner}"), Expect.NEW
+        mine = said[owner::OWNERS]
+        for begin in range(0, len(mine), A_COMMIT):
+            messages = tuple(new_message(text) for text in mine[begin : begin + A_COMMIT])
+            await adapter.commit(Commit(key, new_id(), "d", expect, messages, user_id=f"owner{owner}"))
+            expect = Expect.ANY
+
+
+class SQLite:
+    """FTS5, in a thread as the adapter does it."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory()
+        self._path = Path(self._directory.name) / "bench.db"
+        self.adapter = SQLiteAdapter(self._path, durability="normal")
+
+    async def ready(self) -> None:
+        """Everything is in the index."""
+        self._connection = sqlite3.connect(self._path, check_same_thread=False)
+
+    def _query(self, terms: Terms, owner: str) -> int:
+        return len(
+            self._connection.execute(
+                "SELECT message.*, bm25(turnkeep_words, 1.0, 0.0) AS score FROM turnkeep_words "
+                "JOIN turnkeep_messages AS message ON message.serial = turnkeep_words.rowid "
+                "JOIN turnkeep_sessions AS session ON session.namespace = message.namespace "
+                "AND session.id = message.session_id WHERE turnkeep_words MATCH ? AND session.user_id = ? "
+                "ORDER BY score, message.session_id, message.seq LIMIT 20",
+                (_expression(terms, NAMESPACE, owner), owner),
+            ).fetchall()
+        )
+
+    async def own_query(self, terms: Terms, owner: str) -> int:
+        """How many it finds."""
+        return await asyncio.to_thread(self._query, terms, owner)
+
+    async def close(self) -> None:
+        self._connection.close()
+        await self.adapter.aclose()
+        self._directory.cleanup()
+
+
+ENGINES = {"sqlite": SQLite}
+
+
+async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
+    began = time.perf_counter()
+    found = await call()
+    return time.perf_counter() - began, found
+
+
+async def compare(name: str, options: argparse.Namespace) -> None:
+    engine = ENGINES[name]()
+    await engine.adapter.open()
+    await fill(engine.adapter, options.messages)
+    began = time.perf_counter()
+    await engine.adapter.search_messages(SearchQuery(Scope(NAMESPACE), Terms.parse("nothing"), 20))
+    print(f"{name}: {options.messages:,} messages; the first search took {time.perf_counter() - began:.1f} s")
+    await engine.ready()
+    for what, text in SEARCHES.items():
+        terms = Terms.parse(text)
+        ours: list[float] = []
+        theirs: list[float] = []
+        for number in range(options.rounds):
+            owner = f"owner{number % OWNERS}"
+            query = SearchQuery(Scope(NAMESPACE, owner), terms, 20)
+
+            async def search(query: SearchQuery = query) -> int:
+                return len((await engine.adapter.search_messages(query)).items)
+
+            async def own(owner: str = owner, terms: Terms = terms) -> int:
+                return await engine.own_query(terms, owner)
+
+            for times, call in sorted([(ours, search), (theirs, own)], key=lambda _: random.random()):
+                seconds, found = await timed(call)
+                times.append(seconds)
+                if found > 20:
+                    raise RuntimeError("a page has more than its limit")
+        mine, bare = statistics.median(ours), statistics.median(theirs)
+        print(f"  {what:10} adapter {mine * 1000:7.2f} ms   engine {bare * 1000:7.2f} ms   ratio {mine / bare:.2f}")
+    await engine.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engines", nargs="*", choices=[[], *ENGINES], help="all of them unless named")
+    parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    for name in options.engines or ENGINES:
+        asyncio.run(compare(name, options))
+
+
+if __name__ == "__main__":
+    main()
