@@ -88,7 +88,7 @@ def test_a_read_only_place(invoke, tmp_path, full):
 
 def test_a_full_disk(cli):
     """A turn that does not fit is refused, said so, and the conversation goes on."""
-    done = cli("chat", "--db", "sqlite:///small.db?max_page_count=20", stdin=f"table\n{'long ' * 20000}\nAna\n")
+    done = cli("chat", "--db", "sqlite:///small.db?max_page_count=32", stdin=f"table\n{'long ' * 20000}\nAna\n")
     assert done.code == 1
     assert "max_page_count" in done.err
     assert done.out == "Under what name shall I book it?\nFor how many guests?\n"

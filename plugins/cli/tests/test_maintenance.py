@@ -88,7 +88,11 @@ def test_stats(invoke, full):
     assert done.code == 0
     assert ["status", "active", "25"] in [line.split() for line in done.out.splitlines()]
     found = invoke("stats", full, "--json").json()
-    assert list(found) == ["sessions", "messages", "bytes", "by_status", "by_agent", "by_route", "oldest", "newest"]
+    keys = ["sessions", "messages", "bytes", "by_status", "by_agent", "by_route", "by_day", "oldest", "newest"]
+    assert list(found) == keys
+    (day,) = found["by_day"]
+    assert day == {"day": found["oldest"][:10], "sessions": 30, "messages": 90, "bytes": found["bytes"]}
+    assert [day["day"], "30", "90"] in [line.split()[:3] for line in done.out.splitlines()]
     assert (found["sessions"], found["messages"]) == (30, 90)
     assert {"status": "completed", "sessions": 5} in found["by_status"]
     assert found["by_agent"] == [{"agent_name": None, "sessions": 30}]

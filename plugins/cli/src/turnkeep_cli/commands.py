@@ -32,6 +32,15 @@ class Order(StrEnum):
     created = "created"
 
 
+class Role(StrEnum):
+    """Of a message."""
+
+    user = "user"
+    assistant = "assistant"
+    system = "system"
+    tool = "tool"
+
+
 class _Commands(TyperGroup):
     """Ends every command with one of our exit codes, and says in a line what went wrong."""
 
@@ -62,7 +71,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EXIT_CODES,
 )
-sessions_app = typer.Typer(no_args_is_help=True, help="List, show and delete stored sessions.")
+sessions_app = typer.Typer(no_args_is_help=True, help="List, show, search and delete stored sessions.")
 app.add_typer(sessions_app, name="sessions")
 
 _Store = Annotated[
@@ -151,7 +160,7 @@ def migrate(
 
 @app.command()
 def stats(store: _Store, namespace: _Namespace = None, as_json: _Json = False) -> None:
-    """Count what is stored: sessions, messages, bytes; by status, agent and route."""
+    """Count what is stored: sessions, messages, bytes; by status, agent, route and day."""
     from turnkeep_cli import maintenance
 
     _run(maintenance.stats(store, namespace=namespace, as_json=as_json))
@@ -200,6 +209,37 @@ def show_session(
     _run(sessions.show_session(store, session_id, namespace=namespace, messages=messages, as_json=as_json))
 
 
+@sessions_app.command("search")
+def search_sessions(
+    store: _Store,
+    text: Annotated[
+        str,
+        typer.Argument(metavar="TEXT", help='What has to be said: words, "words in this order"; -word must not occur.'),
+    ],
+    user: _User = None,
+    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Only in this session.")] = None,
+    role: Annotated[Role | None, typer.Option("--role", help="Only messages of this role.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Only messages made since then: 30d, 12h, 2026-01-31.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="AGE", help="Only messages made before then.")] = None,
+    namespace: _Namespace = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: _Json = False,
+) -> None:
+    """Find messages, best first. With --json, one object per line. Ends with 1 where there is none."""
+    from turnkeep_cli.search import Where, search
+
+    where = Where(
+        user_id=user,
+        session_id=session,
+        role=None if role is None else role.value,
+        since=_age(since, "--since"),
+        until=_age(until, "--until"),
+    )
+    _run(search(store, text, where, namespace=namespace, limit=limit, as_json=as_json))
+
+
 @sessions_app.command("delete")
 def delete_sessions(
     store: _Store,
@@ -231,15 +271,24 @@ def delete_sessions(
 def _which(
     user: str | None, status: Status | None, older_than: str | None, agent: str | None, route: str | None
 ) -> Any:
-    from turnkeep_cli.sessions import Which, parse_age
+    from turnkeep_cli.sessions import Which
+
+    return Which(
+        user_id=user,
+        status=None if status is None else status.value,
+        older_than=_age(older_than, "--older-than"),
+        agent_name=agent,
+        route=route,
+    )
+
+
+def _age(text: str | None, option: str) -> Any:
+    from turnkeep_cli.sessions import parse_age
 
     try:
-        age = None if older_than is None else parse_age(older_than)
+        return None if text is None else parse_age(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--older-than'") from None
-    return Which(
-        user_id=user, status=None if status is None else status.value, older_than=age, agent_name=agent, route=route
-    )
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from None
 
 
 def _run(command: Any) -> None:

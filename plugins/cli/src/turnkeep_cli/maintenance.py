@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from turnkeep.plugins import PluginReport
 
 _CHECK_SECONDS: Final = 60.0
+_DAYS: Final = 14
+"""So many days are shown to people, the last ones."""
 _STYLES: Final = {"ok": "green", "warning": "yellow", "WRONG": "bold red"}
 
 
@@ -144,6 +146,12 @@ async def stats(store: str, *, namespace: str | None, as_json: bool) -> int:
     for title, counts in (("status", found.by_status), ("agent", found.by_agent), ("route", found.by_route)):
         _add_counts(table.add_row, title, counts)
     show(table)
+    if found.by_day:
+        say()
+        days = make_table("created on", "sessions", "messages", "bytes", right=["sessions", "messages", "bytes"])
+        for day, counted in list(found.by_day.items())[-_DAYS:]:
+            days.add_row(str(day), f"{counted.sessions:,}", f"{counted.messages:,}", f"{counted.bytes:,}")
+        show(days)
     return OK
 
 
@@ -165,6 +173,10 @@ def _stats_fields(found: Stats) -> dict[str, object]:
         "by_status": listed("status", found.by_status),
         "by_agent": listed("agent_name", found.by_agent),
         "by_route": listed("route", found.by_route),
+        "by_day": [
+            {"day": day, "sessions": counted.sessions, "messages": counted.messages, "bytes": counted.bytes}
+            for day, counted in found.by_day.items()
+        ],
         "oldest": found.oldest,
         "newest": found.newest,
     }
