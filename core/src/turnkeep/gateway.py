@@ -52,9 +52,9 @@ _log = logging.getLogger("turnkeep.storage")
 RESENDS = 2
 """How often a commit of unknown outcome is sent again before the caller is told so."""
 
-AMEND_ATTEMPTS = 10
-"""How often a small change outside of a turn is tried on top of what others wrote meanwhile."""
-
+AMEND_ATTEMPTS = 40
+"""How often a small change outside of a turn is tried on top of what others wrote meanwhile. Where 32 writers change
+one session on a machine that is busy otherwise, ten are too few: one of them gets through at a time."""
 
 _WATCHING = ("on_session_created", "on_messages_appended", "on_session_completed", "on_session_committed")
 
