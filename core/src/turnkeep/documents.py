@@ -243,7 +243,8 @@ def read_state(
         CorruptRecord: it is no state document.
         DataTooNew: a newer version of Turnkeep wrote it.
     """
-    found = codec.decode(text, what="state")
+    # Most conversations of agents without routes have nothing noted.
+    found: dict[str, Any] = {"v": STATE_VERSION} if text == _NOTHING_NOTED else codec.decode(text, what="state")
     try:
         version = found.get("v", STATE_VERSION)
         if version > STATE_VERSION:

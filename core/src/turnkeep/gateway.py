@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 from turnkeep import codec
+from turnkeep._deadlines import Deadlines
 from turnkeep._notices import Notices, tell
 from turnkeep.contract import Commit, Expect, HeadChange, LoadQuery, MessageQuery, StorageAdapter, Token
 from turnkeep.documents import Documents
@@ -78,6 +79,7 @@ class Gateway:
         self.gates: Gates = Gates()
         self.opened: Callable[[], Awaitable[None]] | None = None
         self._lifetime = _Lifetime(adapter, auto_create=auto_create, timeout=policy.timeout)
+        self._deadlines = Deadlines(policy.timeout)
 
     def heard_by(self, plugins: Plugins) -> Gateway:
         """The same store, with other listeners."""
@@ -130,13 +132,13 @@ class Gateway:
             await self.open()
         started = time.perf_counter()
         outcome = "ok"
-        deadline = asyncio.timeout(self.policy.timeout)
+        deadline = self._deadlines.begin()
         try:
-            async with deadline:
+            with deadline:
                 return await request()
         except TimeoutError as error:
             outcome = "timeout"
-            if not deadline.expired():
+            if not deadline.expired:
                 raise
             raise await self._report(operation, self._timed_out(operation, error), session) from error
         except Conflict:
