@@ -25,6 +25,12 @@ from turnkeep_testkit import (
 from .kit import address, connected, find_keys, from_url, new_prefix, opened
 
 _BY_TEXT = {"exact", "isolation"}
+_BY_SEVERAL_CLOCKS = {
+    "test_g12_an_expired_id_can_be_created_again",
+    "test_g12_an_expired_session_of_an_owner_is_erased_too",
+    "test_g12_sweep_removes_what_is_expired",
+    "test_g12_messages_leave_by_age",
+}
 
 
 class OnServer:
@@ -110,7 +116,14 @@ class TestServersClock(WithServersClock, ExpirySuite, ListSuite, CapabilitySuite
 
 
 class TestServersClockOnCluster(WithServersClock, ExpirySuite):
+    """What the clocks of several nodes have a part in; the rest is the same script on a node as on a server."""
+
     server = "cluster"
+
+    @pytest.fixture(autouse=True)
+    def _every_day(self, request, pytestconfig):
+        if request.function.__name__ not in _BY_SEVERAL_CLOCKS and not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("every day on one server only; --turnkeep-campaign runs it on all")
 
 
 class TestHandedIn(OnServer, LifecycleSuite, AtomicTurnSuite, IdempotencySuite, ConcurrencySuite, DeleteSuite):
