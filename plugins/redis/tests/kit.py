@@ -17,6 +17,7 @@ VARIABLES = {
     "redis": "TURNKEEP_TEST_REDIS_URL",
     "old": "TURNKEEP_TEST_REDIS_OLD_URL",
     "cluster": "TURNKEEP_TEST_REDIS_CLUSTER_URL",
+    "valkey": "TURNKEEP_TEST_VALKEY_URL",
 }
 
 

@@ -1,6 +1,6 @@
-"""The suite every adapter passes: on Redis, on the oldest one, on a cluster; parts of it in other settings.
+"""The suite every adapter passes: on Redis, on the oldest one, on a cluster, on Valkey; parts of it in other settings.
 
-What depends on the texts alone, and not on the server, runs every day on one of the three only.
+What depends on the texts alone, and not on the server, runs every day on one of them only.
 """
 
 from contextlib import asynccontextmanager
@@ -68,6 +68,8 @@ class OnServer:
 
 
 class WithClock(OnServer):
+    options = ""
+
     @pytest.fixture
     def fake_clock(self):
         return FakeClock()
@@ -75,7 +77,7 @@ class WithClock(OnServer):
     @pytest.fixture
     def make_adapter(self, url, prefix, fake_clock):
         def make():
-            adapter = from_url(f"{url}?key_prefix={prefix}")
+            adapter = from_url(f"{url}?key_prefix={prefix}{self.options}")
             adapter._clock = fake_clock
             return adapter
 
@@ -87,10 +89,12 @@ class TestRedis(WithClock, AdapterSuite):
 
 
 class WholeInCampaigns(WithClock):
+    left_out = _BY_TEXT
+
     @pytest.fixture(autouse=True)
     def _every_day(self, request, pytestconfig):
         theme = request.function.__module__.rpartition(".")[2]
-        if theme in _BY_TEXT and not pytestconfig.getoption("turnkeep_campaign"):
+        if theme in self.left_out and not pytestconfig.getoption("turnkeep_campaign"):
             pytest.skip("every day on one server only; --turnkeep-campaign runs it on all")
 
 
@@ -101,6 +105,14 @@ class TestOldRedis(WholeInCampaigns, AdapterSuite):
 class TestCluster(WholeInCampaigns, AdapterSuite):
     server = "cluster"
     machine_runs = 10
+
+
+class TestValkey(WholeInCampaigns, AdapterSuite):
+    """Each commit waits for the disk, by WAITAOF."""
+
+    server = "valkey"
+    options = "&durability=synced"
+    left_out = _BY_TEXT | {"expiry", "history", "isolation", "lists", "order", "schema", "stateful"}
 
 
 class WithServersClock(OnServer):
