@@ -4,6 +4,7 @@ What depends on the texts alone, and not on the server, runs every day on one of
 """
 
 from contextlib import asynccontextmanager
+from typing import ClassVar
 from urllib.parse import quote
 
 import pytest
@@ -25,12 +26,6 @@ from turnkeep_testkit import (
 from .kit import address, connected, find_keys, from_url, new_prefix, opened
 
 _BY_TEXT = {"exact", "isolation"}
-_BY_SEVERAL_CLOCKS = {
-    "test_g12_an_expired_id_can_be_created_again",
-    "test_g12_an_expired_session_of_an_owner_is_erased_too",
-    "test_g12_sweep_removes_what_is_expired",
-    "test_g12_messages_leave_by_age",
-}
 
 
 class OnServer:
@@ -116,26 +111,44 @@ class TestValkey(WholeInCampaigns, AdapterSuite):
 
 
 class WithServersClock(OnServer):
-    """As an application uses it: the server's own time and expiry."""
+    """As an application uses it: the server's own time and expiry, which take the time they take."""
 
     @pytest.fixture
     def make_adapter(self, url, prefix):
         return lambda: from_url(f"{url}?key_prefix={prefix}")
 
+    @pytest.fixture(autouse=True)
+    def _every_day(self, request, pytestconfig):
+        if request.function.__name__ not in self.daily and not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("every day by a clock of the test's only; --turnkeep-campaign runs it by the server's, too")
+
 
 class TestServersClock(WithServersClock, ExpirySuite, ListSuite, CapabilitySuite):
-    pass
+    """Every day, what Redis itself has a part in: instants that are set, moved, cleared and met."""
+
+    daily: ClassVar = {
+        "test_g12_a_commit_renews",
+        "test_g12_a_commit_without_a_ttl_clears_it",
+        "test_g12_a_load_does_not_renew",
+        "test_g12_an_expired_id_can_be_created_again",
+        "test_g12_an_expired_session_is_absent_everywhere",
+        "test_g12_expiry_counts_from_the_commit",
+        "test_g12_messages_leave_by_age",
+        "test_g12_sweep_removes_what_is_expired",
+        "test_list_older_than_a_duration",
+    }
 
 
 class TestServersClockOnCluster(WithServersClock, ExpirySuite):
-    """What the clocks of several nodes have a part in; the rest is the same script on a node as on a server."""
+    """Every day, what the clocks of several nodes have a part in."""
 
     server = "cluster"
-
-    @pytest.fixture(autouse=True)
-    def _every_day(self, request, pytestconfig):
-        if request.function.__name__ not in _BY_SEVERAL_CLOCKS and not pytestconfig.getoption("turnkeep_campaign"):
-            pytest.skip("every day on one server only; --turnkeep-campaign runs it on all")
+    daily: ClassVar = {
+        "test_g12_an_expired_id_can_be_created_again",
+        "test_g12_an_expired_session_of_an_owner_is_erased_too",
+        "test_g12_messages_leave_by_age",
+        "test_g12_sweep_removes_what_is_expired",
+    }
 
 
 class TestHandedIn(OnServer, LifecycleSuite, AtomicTurnSuite, IdempotencySuite, ConcurrencySuite, DeleteSuite):
