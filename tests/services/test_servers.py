@@ -11,7 +11,7 @@ from turnkeep.urls import StorageURL
 
 from . import pings
 from .ports import port_of
-from .redis import Redis, RedisCluster, RedisOld
+from .redis import Redis, RedisCluster, RedisOld, Valkey
 from .registry import SERVERS, Registry
 
 pytestmark = pytest.mark.e2e
@@ -58,7 +58,7 @@ def test_it_comes_back_after_a_kill(server):
     assert server.answers(url)
 
 
-@pytest.mark.parametrize("kind", [Redis, RedisOld, RedisCluster], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Redis, RedisOld, RedisCluster, Valkey], ids=lambda kind: kind.name)
 def test_redis_keeps_what_it_acknowledged(kind, registry):
     server = registry.servers[kind.name]
     url = server.address() or pytest.skip(f"{kind.name} cannot be had on this machine")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pymongo import AsyncMongoClient, MongoClient
 
+from .kit import watched
+
 # Lets the processes that tests start import the tests' own functions, and tests the servers of the repository.
 _ROOT = Path(__file__).parents[3]
 sys.path += [str(_ROOT), str(_ROOT / "tests")]
@@ -34,7 +36,7 @@ def _address(variable):
         if os.environ.get("TURNKEEP_REQUIRE_SERVICES") == "1":
             pytest.fail(said)
         pytest.skip(said)
-    return url
+    return watched(url)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,12 @@ def named(url, database, **options):
     return parts._replace(path=f"/{database}", query=query).geturl()
 
 
+def watched(url):
+    """The URL of a server whose recovery the driver notices within half a second; else it looks every ten."""
+    parts = urlsplit(url)
+    return parts._replace(query="&".join(filter(None, [parts.query, "heartbeatFrequencyMS=500"]))).geturl()
+
+
 def from_url(url, *, clock=None):
     """An adapter that opens its own client."""
     parsed = StorageURL(url)

@@ -85,6 +85,7 @@ def test_every_code_says_something_of_its_own(code):
         (pymongo.errors.OperationFailure("x", 14031), StorageFull, False),
         (pymongo.errors.OperationFailure("x", 26), SchemaMissing, False),
         (pymongo.errors.OperationFailure("x", 166), ForeignTable, False),
+        (pymongo.errors.OperationFailure("x", 238), StorageRefused, False),
         (pymongo.errors.WriteError("x", 17419), ValueTooLarge, False),
         (pymongo.errors.DocumentTooLarge("x"), ValueTooLarge, False),
         (pymongo.errors.ExecutionTimeout("x", 50), StorageTimeout, True),

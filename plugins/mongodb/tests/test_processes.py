@@ -12,7 +12,7 @@ from turnkeep.contract import Expect, LoadQuery
 from turnkeep_testkit import FakeClock, new_commit, new_key
 from turnkeep_testkit.faults import DriverCalls, DriverFaultSuite, KilledWriterSuite, ProcessFaultSuite, adapter_at
 
-from .kit import FUTURE, from_url, named
+from .kit import FUTURE, from_url, named, watched
 from .test_conformance import count_documents
 
 CALLS = (
@@ -80,7 +80,7 @@ class TestKilledServer(KilledWriterSuite):
 
     @pytest.fixture
     def adapter_factory(self, server):
-        url = named(server.address(), f"turnkeep_{uuid.uuid4().hex}", directConnection="true")
+        url = named(watched(server.address()), f"turnkeep_{uuid.uuid4().hex}", directConnection="true")
         return functools.partial(adapter_at, url)
 
 

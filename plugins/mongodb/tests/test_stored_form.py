@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from bson.int64 import Int64
 
+import turnkeep
 from turnkeep.contract import Expect, HeadChange, LoadQuery, Scope, SessionQuery
-from turnkeep.errors import CorruptRecord
+from turnkeep.errors import CorruptRecord, InvalidArgument
 from turnkeep.retention import to_microseconds
 from turnkeep_mongodb import store as store_module
 from turnkeep_testkit import FakeClock, new_commit, new_key, new_message
 
-from .kit import everything, opened
+from .kit import everything, named, opened
 
 START = datetime(2126, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
 START_US = to_microseconds(START)
@@ -151,6 +152,10 @@ async def test_a_message_of_its_own(replica_url, database, client, monkeypatch):
 IDS = [
     "$where",
     '{"$ne": null}',
+    "{",
+    "{shop:s1}",
+    "*",
+    "a*b?[c-d]\\",
     "a.b",
     "$set.x",
     "a/b",
@@ -190,6 +195,24 @@ async def test_ids_are_values_whatever_they_hold(replica_url, database, client):
             assert await adapter.delete(new_key(Scope("shop", text), text)) is True
     found = await everything(client, database)
     assert found["turnkeep_sessions"] == found["turnkeep_messages"] == []
+
+
+@pytest.mark.parametrize("text", ["x" * 513, "€" * 171, "a\ud800", "", {"$ne": None}, b"s1"])
+async def test_what_is_no_id_reaches_no_server(replica_url, database, client, text):
+    url = named(replica_url, database)
+    async with turnkeep.connect(url) as persistence:
+        for call in (
+            persistence.load_session_state(text),
+            persistence.save_session_state(text, turnkeep.create_session("s1")),
+            persistence.delete_session(text),
+            persistence.erase_user(text),
+        ):
+            with pytest.raises(InvalidArgument):
+                await call
+    found = await everything(client, database)
+    assert found["turnkeep_sessions"] == found["turnkeep_messages"] == []
+    with pytest.raises(InvalidArgument):
+        turnkeep.connect(url, user_id=text)
 
 
 @pytest.mark.parametrize(

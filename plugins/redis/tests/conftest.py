@@ -30,6 +30,16 @@ def _leave_nothing_behind():
 @pytest.fixture(scope="session")
 def old_program():
     """The oldest redis-server that is supported, which runs as the service of that name."""
-    name = urlsplit(address("old"))
+    return _program("old")
+
+
+@pytest.fixture(scope="session")
+def valkey_program():
+    """The valkey-server that runs as a service."""
+    return _program("valkey")
+
+
+def _program(server):
+    name = urlsplit(address(server))
     with Redis(host=name.hostname, port=name.port, protocol=2) as client:
         return str(Path(f"/proc/{client.info('server')['process_id']}/exe").readlink())

@@ -4,8 +4,10 @@ import asyncio
 import os
 import secrets
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import pytest
+from redis._parsers import AsyncCommandsParser
 from redis.asyncio import Redis, RedisCluster
 
 from turnkeep.urls import StorageURL
@@ -15,6 +17,7 @@ VARIABLES = {
     "redis": "TURNKEEP_TEST_REDIS_URL",
     "old": "TURNKEEP_TEST_REDIS_OLD_URL",
     "cluster": "TURNKEEP_TEST_REDIS_CLUSTER_URL",
+    "valkey": "TURNKEEP_TEST_VALKEY_URL",
 }
 
 
@@ -38,10 +41,25 @@ def new_prefix():
     return f"{RUN}{secrets.token_hex(4)}:"
 
 
+class _Commands(AsyncCommandsParser):
+    """The server's table of commands, read once for all clients: it takes longer than most tests."""
+
+    known: ClassVar[dict] = {}
+
+    async def initialize(self, node=None):
+        if not self.known:
+            await super().initialize(node)
+            self.known.update(self.commands)
+        self.node = node
+        self.commands = self.known
+
+
 def connect(url, **settings):
     """redis-py's own client for a URL of ours."""
     if url.startswith("redis+cluster://"):
-        return RedisCluster.from_url(f"redis{url.removeprefix('redis+cluster')}", **settings)
+        cluster = RedisCluster.from_url(f"redis{url.removeprefix('redis+cluster')}", **settings)
+        cluster.commands_parser = _Commands()
+        return cluster
     return Redis.from_url(url, **settings)
 
 

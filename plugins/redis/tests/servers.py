@@ -13,6 +13,8 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+PROMPT = ("--repl-diskless-sync-delay", "0")
+"""A replica is served at once, not after five seconds in which another one might come."""
 NODE_TIMEOUT = "1000"
 SLOTS = 16384
 
@@ -40,7 +42,9 @@ class PrivateRedis:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         listen = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(directory), "--logfile", "log")
-        self.command = [self.program, *before, *listen, *(options or (() if before else DURABLE))]
+        # A sentinel knows no such setting, and is told what it needs by its file.
+        settings = () if before else (*PROMPT, *(options or DURABLE))
+        self.command = [self.program, *before, *listen, *settings]
         self.process = None
 
     def __enter__(self):
@@ -115,14 +119,7 @@ class PrivateCluster(ExitStack):
         return _text(node.ask("CLUSTER", "MYID"))
 
     def _node(self, directory):
-        settings = (
-            "--cluster-enabled",
-            "yes",
-            "--cluster-node-timeout",
-            NODE_TIMEOUT,
-            "--repl-diskless-sync-delay",
-            "0",
-        )
+        settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", NODE_TIMEOUT)
         return self.enter_context(PrivateRedis(directory, *DURABLE, *settings))
 
     def _info(self, node):

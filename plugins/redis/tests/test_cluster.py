@@ -75,9 +75,9 @@ class Writer:
         return len(lost)
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    with PrivateCluster(tmp_path) as cluster:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with PrivateCluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
 
@@ -123,6 +123,18 @@ async def test_slots_move_while_four_write(cluster):
         assert {head.session_id for head in page.items} == {writer.key.session_id for writer in writers}
         turns = sum(len(writer.acknowledged) for writer in writers)
         print(f"T17: {moves} slots moved under {turns} turns of {WRITERS} writers, 0 torn, 0 lost, 0 twice")
+
+
+async def test_a_cluster_is_opened_without_its_table_of_commands(cluster):
+    """Which redis-py asks every cluster for: some 35,000 values, for calls whose slot it has to find out itself."""
+    for node in cluster.nodes:
+        node.ask("CONFIG", "RESETSTAT")
+    async with opened(from_url(f"{cluster.url}?key_prefix=opened:")) as adapter:
+        await adapter.commit(new_commit(SessionKey(SCOPE, "s1"), "one"))
+        assert (await adapter.check()).ok
+    called = {name for node in cluster.nodes for name in node.ask("INFO", "commandstats")}
+    assert "cmdstat_cluster|slots" in called
+    assert "cmdstat_command" not in called
 
 
 async def test_a_master_dies_and_its_replica_takes_over(tmp_path):

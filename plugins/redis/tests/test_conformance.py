@@ -1,9 +1,10 @@
-"""The suite every adapter passes: on Redis, on the oldest one, on a cluster; parts of it in other settings.
+"""The suite every adapter passes: on Redis, on the oldest one, on a cluster, on Valkey; parts of it in other settings.
 
-What depends on the texts alone, and not on the server, runs every day on one of the three only.
+What depends on the texts alone, and not on the server, runs every day on one of them only.
 """
 
 from contextlib import asynccontextmanager
+from typing import ClassVar
 from urllib.parse import quote
 
 import pytest
@@ -62,6 +63,8 @@ class OnServer:
 
 
 class WithClock(OnServer):
+    options = ""
+
     @pytest.fixture
     def fake_clock(self):
         return FakeClock()
@@ -69,7 +72,7 @@ class WithClock(OnServer):
     @pytest.fixture
     def make_adapter(self, url, prefix, fake_clock):
         def make():
-            adapter = from_url(f"{url}?key_prefix={prefix}")
+            adapter = from_url(f"{url}?key_prefix={prefix}{self.options}")
             adapter._clock = fake_clock
             return adapter
 
@@ -81,10 +84,12 @@ class TestRedis(WithClock, AdapterSuite):
 
 
 class WholeInCampaigns(WithClock):
+    left_out = _BY_TEXT
+
     @pytest.fixture(autouse=True)
     def _every_day(self, request, pytestconfig):
         theme = request.function.__module__.rpartition(".")[2]
-        if theme in _BY_TEXT and not pytestconfig.getoption("turnkeep_campaign"):
+        if theme in self.left_out and not pytestconfig.getoption("turnkeep_campaign"):
             pytest.skip("every day on one server only; --turnkeep-campaign runs it on all")
 
 
@@ -97,20 +102,53 @@ class TestCluster(WholeInCampaigns, AdapterSuite):
     machine_runs = 10
 
 
+class TestValkey(WholeInCampaigns, AdapterSuite):
+    """Each commit waits for the disk, by WAITAOF."""
+
+    server = "valkey"
+    options = "&durability=synced"
+    left_out = _BY_TEXT | {"expiry", "history", "isolation", "lists", "order", "schema", "stateful"}
+
+
 class WithServersClock(OnServer):
-    """As an application uses it: the server's own time and expiry."""
+    """As an application uses it: the server's own time and expiry, which take the time they take."""
 
     @pytest.fixture
     def make_adapter(self, url, prefix):
         return lambda: from_url(f"{url}?key_prefix={prefix}")
 
+    @pytest.fixture(autouse=True)
+    def _every_day(self, request, pytestconfig):
+        if request.function.__name__ not in self.daily and not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("every day by a clock of the test's only; --turnkeep-campaign runs it by the server's, too")
+
 
 class TestServersClock(WithServersClock, ExpirySuite, ListSuite, CapabilitySuite):
-    pass
+    """Every day, what Redis itself has a part in: instants that are set, moved, cleared and met."""
+
+    daily: ClassVar = {
+        "test_g12_a_commit_renews",
+        "test_g12_a_commit_without_a_ttl_clears_it",
+        "test_g12_a_load_does_not_renew",
+        "test_g12_an_expired_id_can_be_created_again",
+        "test_g12_an_expired_session_is_absent_everywhere",
+        "test_g12_expiry_counts_from_the_commit",
+        "test_g12_messages_leave_by_age",
+        "test_g12_sweep_removes_what_is_expired",
+        "test_list_older_than_a_duration",
+    }
 
 
 class TestServersClockOnCluster(WithServersClock, ExpirySuite):
+    """Every day, what the clocks of several nodes have a part in."""
+
     server = "cluster"
+    daily: ClassVar = {
+        "test_g12_an_expired_id_can_be_created_again",
+        "test_g12_an_expired_session_of_an_owner_is_erased_too",
+        "test_g12_messages_leave_by_age",
+        "test_g12_sweep_removes_what_is_expired",
+    }
 
 
 class TestHandedIn(OnServer, LifecycleSuite, AtomicTurnSuite, IdempotencySuite, ConcurrencySuite, DeleteSuite):

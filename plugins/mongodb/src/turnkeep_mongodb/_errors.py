@@ -50,6 +50,9 @@ _BUSY = _Meaning(StorageUnavailable, "the server was busy with a conflicting ope
 _CONCERN = _Meaning(
     StorageRefused, "the server cannot acknowledge w=majority, j=true, without which no turn is safe; see check()"
 )
+_LACKING = _Meaning(
+    StorageRefused, "the server lacks something that is needed; use MongoDB 4.4 or newer, not one that is like it"
+)
 
 _INDEX: Final = _Meaning(StorageRefused, "an index of ours is missing; make it again with: turnkeep migrate URL")
 _BAD_VALUE: Final = 2
@@ -73,12 +76,14 @@ CODES: Final[Mapping[int, _Meaning]] = {
     91: _ELECTION,  # ShutdownInProgress
     100: _CONCERN,  # UnsatisfiableWriteConcern
     112: _BUSY,  # WriteConflict
+    115: _LACKING,  # CommandNotSupported
     121: _Meaning(StorageRefused, "a validator on the collection refuses our documents; remove it"),
     133: _ELECTION,  # FailedToSatisfyReadPreference
     134: _ELECTION,  # ReadConcernMajorityNotAvailableYet
     148: _CONCERN,  # ReadConcernMajorityNotEnabled
     166: _Meaning(ForeignTable, "one of our collections is a view; choose other names with collections="),
     189: _ELECTION,  # PrimarySteppedDown
+    238: _LACKING,  # NotImplemented
     262: _TIMEOUT,  # ExceededTimeLimit
     8000: _PERMISSION,  # AtlasError
     9001: _AWAY,  # SocketException

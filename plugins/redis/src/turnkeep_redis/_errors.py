@@ -33,6 +33,11 @@ class _Meaning(NamedTuple):
 
 
 _GONE = _Meaning(StorageUnavailable, "the server cannot be reached, or hung up; try again", True)
+_TLS = _Meaning(
+    StorageUnavailable,
+    "there is no TLS with this server: tls.ca= names who vouches for its certificate, which must be for this host; "
+    "a server without TLS is redis://",
+)
 _OURS = _Meaning(StorageError, "this is a bug in turnkeep-redis; please report it")
 _FULL = _Meaning(StorageFull, "the server is out of memory; raise maxmemory, or delete what is not needed")
 _LOGIN = _Meaning(StorageRefused, "the server refused the login; look at user name and password")
@@ -142,6 +147,8 @@ def find_meaning(error: BaseException) -> _Meaning | None:
         found = _CODE.search(f"{error} ")
         if found is not None:
             return CODES[found[1]]
+    if isinstance(error, exceptions.ConnectionError) and "[SSL" in str(error):
+        return _TLS
     for kind in type(error).__mro__:
         if kind in MEANINGS:
             return MEANINGS[kind]

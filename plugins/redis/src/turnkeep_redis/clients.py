@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from redis._parsers import AsyncCommandsParser
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
@@ -22,6 +23,13 @@ _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _CONNECT_SECONDS: Final = 5.0
 _CONNECTIONS: Final = 64
+
+
+class _NoCommands(AsyncCommandsParser):
+    """Spares a cluster's client the table of all commands, 50 ms to read: every call of ours names its slot itself."""
+
+    async def initialize(self, node: ClusterNode | None = None) -> None:
+        """Asks for nothing."""
 
 
 class Source(ABC):
@@ -108,6 +116,7 @@ class Address(Source):
         if self.kind == "cluster":
             nodes = [ClusterNode(host, port) for host, port in self.nodes]
             cluster = RedisCluster(startup_nodes=nodes, **self._settings(), **self._login())
+            cluster.commands_parser = _NoCommands()
             self._open.append(cluster)
             return Cluster(cluster, self.connections)
         client = self._find_master() if self.kind == "sentinel" else self._connect_to_server()

@@ -94,7 +94,14 @@ local function read_stretch(key, head, low, high)
     return '', 0
   end
   local items = redis.call('LRANGE', key, digits(low - head.base - 1), digits(high - head.base - 1))
-  return '[' .. table.concat(items, ',') .. ']', #items
+  local count = #items
+  if count == 0 then
+    return '[]', 0
+  end
+  -- Brackets put around the whole would copy it once more: 0.1 ms for 50 messages of 1 KB.
+  items[1] = '[' .. items[1]
+  items[count] = items[count] .. ']'
+  return table.concat(items, ','), count
 end
 
 -- What is remembered of a commit, as it was written by commit.lua; the digest comes last because it may be any text.
