@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -60,6 +61,10 @@ class Source(Protocol):
         """Closes what this opened."""
         ...
 
+    def forget(self) -> None:
+        """In a forked child: lets go of what the parent opened, without closing it."""
+        ...
+
     async def borrow(self) -> Connection:
         """A connection that nobody else uses until it is given back."""
         ...
@@ -116,6 +121,10 @@ class OwnPool:
         if pool is not None:
             await pool.close()
 
+    def forget(self) -> None:
+        """Drops the pool: psycopg says nothing on a connection that another process opened."""
+        self._pool = None
+
     async def borrow(self) -> Connection:
         """One of the pool, opened if none is free."""
         if self._pool is None:
@@ -150,6 +159,7 @@ class HandedIn:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._pid = os.getpid()
         self._modes: dict[Connection, bool] = {}
 
     @property
@@ -163,8 +173,17 @@ class HandedIn:
     async def close(self) -> None:
         """Nothing to do."""
 
+    def forget(self) -> None:
+        """Nothing to do: ``borrow`` refuses."""
+
     async def borrow(self) -> Connection:
         """One of the pool, in autocommit mode for now."""
+        if self._pid != os.getpid():
+            raise StorageUnavailable(
+                "the pool that was handed in belongs to the process this one was forked from; make another",
+                adapter=NAME,
+                retryable=False,
+            )
         connection = await self._pool.getconn()
         if not connection.autocommit:
             try:
