@@ -181,6 +181,18 @@ async def test_a_server_that_is_gone_is_not_taken_for_an_exhausted_pool(schema):
                 raise AssertionError("it did not find back")
 
 
+async def test_a_connection_that_cannot_be_made_is_closed_while_its_error_is_kept():
+    """A log, or whoever waits for an error report, keeps errors; a socket must not wait for that."""
+    async with FaultProxy(*address_of(server_url())) as proxy:
+        proxy.swallow("replies")
+        adapter = PostgreSQLAdapter(f"{redirected(server_url(), proxy.host, proxy.port)}?connect_timeout=2")
+        with pytest.raises(StorageUnavailable) as kept:
+            await adapter.open()
+        while proxy.connections:  # noqa: ASYNC110 - the proxy tells nobody
+            await asyncio.sleep(0.01)
+        assert "timeout" in str(kept.value)
+
+
 async def test_server_processes_that_are_ended_between_calls_are_not_noticed(schema):
     async with opened(replaced(server_url(), application_name=schema), schema=schema, min_size=3) as adapter:
         key = new_key()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import psycopg
 from psycopg import conninfo
@@ -38,6 +38,21 @@ class Settings:
             raise InvalidArgument("min_size must be a whole number, from 0 to max_size")
         if self.prepare_threshold is not None and type(self.prepare_threshold) is not int:
             raise InvalidArgument("prepare_threshold must be a whole number, or None for never")
+
+
+class TidyConnection(psycopg.AsyncConnection[Any]):
+    """A connection that closes its socket where it cannot be made.
+
+    psycopg leaves that to the end of its error, whose frames hold it: a log may keep that for long.
+    """
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **options: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride] - none is left out
+        """As psycopg's."""
+        try:
+            return await super().connect(conninfo, **options)
+        except psycopg.Error as error:
+            raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
 
 class Source(Protocol):
@@ -103,6 +118,7 @@ class OwnPool:
         # A closed pool cannot be opened again, so each opening makes one.
         pool: Pool = AsyncConnectionPool(
             self._conninfo,
+            connection_class=TidyConnection,
             kwargs=self._kwargs,
             min_size=self._settings.min_size,
             max_size=self._settings.max_size,
@@ -145,7 +161,7 @@ class OwnPool:
 
     async def connect(self) -> Connection:
         """One beside the pool, so that what keeps it from being opened is told as it is."""
-        return await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        return await TidyConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
 
     async def disconnect(self, connection: Connection) -> None:
         """Closes it."""
