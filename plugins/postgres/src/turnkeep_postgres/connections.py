@@ -41,9 +41,10 @@ class Settings:
 
 
 class TidyConnection(psycopg.AsyncConnection[Any]):
-    """A connection that closes its socket where it cannot be made.
+    """A connection that leaves nothing behind where it cannot be made.
 
-    psycopg leaves that to the end of its error, whose frames hold it: a log may keep that for long.
+    psycopg's error keeps all parameters of the attempt, the password among them, and by its frames the socket, which
+    stays open as long as somebody, a log for example, keeps the error.
     """
 
     @classmethod
@@ -52,7 +53,9 @@ class TidyConnection(psycopg.AsyncConnection[Any]):
         try:
             return await super().connect(conninfo, **options)
         except psycopg.Error as error:
-            raise error.with_traceback(None)  # noqa: B904 - it is the same one
+            said = type(error)(*error.args)
+            error.__traceback__ = None  # its frames hold it in turn, until a garbage collection
+        raise said  # out here, so that the first one is not its context
 
 
 class Source(Protocol):
