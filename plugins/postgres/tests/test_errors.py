@@ -8,7 +8,7 @@ import psycopg_pool
 import pytest
 from psycopg import errors
 
-from turnkeep.contract import Expect, LoadQuery
+from turnkeep.contract import Expect, LoadQuery, SessionQuery
 from turnkeep.errors import (
     CommitOutcomeUnknown,
     ConfigurationError,
@@ -234,6 +234,16 @@ async def test_what_cannot_be_read_is_never_taken_for_absent(schema, statement, 
         run_sql(server_url(), statement.format(schema))
         with pytest.raises(CorruptRecord, match=says):
             await adapter.load(key, LoadQuery())
+
+
+async def test_marks_that_cannot_be_read_are_told_by_heads_and_lists(schema):
+    async with opened(server_url(), schema=schema) as adapter:
+        key = new_key()
+        await adapter.commit(new_commit(key, "one"))
+        run_sql(server_url(), f"UPDATE {schema}.turnkeep_sessions SET marks = '[[1]]', trim_at = '1999-01-01'")
+        for call in (adapter.load(key, LoadQuery(0)), adapter.find_sessions(SessionQuery(key.scope, 1))):
+            with pytest.raises(CorruptRecord, match="marks of session"):
+                await call
 
 
 async def test_text_that_postgresql_cannot_hold_is_refused_whole(schema):

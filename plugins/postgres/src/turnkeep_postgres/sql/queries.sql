@@ -5,20 +5,17 @@
 -- assumed and is enough: a row that was locked is read as it is then, other rows as they were when the statement began.
 --
 -- `user_id = %(owner)s` stands for the scope: it becomes `user_id IS NULL` or `true` where the scope is another.
--- A mark that has passed counts as floor; trim_at tells whether one has, so that marks are rarely looked into.
+-- A mark that has passed counts as floor; trim_at tells whether one has, so that marks are rarely looked into. Where the
+-- floor decides nothing in the statement, marks and time go along with the head and are read by the client.
 
 -- name: find_head
 -- The head of one session, whoever owns it, expired or not, what it remembers of a commit, and the time: what `judge`
 -- needs. Nulls and the time where there is no such session.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
 SELECT session.namespace, session.id, user_id, session.incarnation, session.version, last_commit, status, agent_name,
-    current_route, current_step, session.last_seq,
-    greatest(floor, CASE WHEN trim_at <= now THEN (
-        SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
-        WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
-    ) END) AS floor,
-    last_message_at, completed_at, session.created_at, updated_at, expires_at, past.commit_id, past.digest, past.version,
-    past.created, past.first_seq, past.last_seq, past.message_count, past.committed_at, now
+    current_route, current_step, session.last_seq, floor, last_message_at, completed_at, session.created_at, updated_at,
+    expires_at, marks, now, past.commit_id, past.digest, past.version, past.created, past.first_seq, past.last_seq,
+    past.message_count, past.committed_at
 FROM clock
 LEFT JOIN turnkeep_sessions AS session ON session.namespace = %(namespace)s AND session.id = %(id)s
 LEFT JOIN turnkeep_commits AS past ON past.namespace = session.namespace AND past.session_id = session.id
@@ -75,16 +72,12 @@ FROM reach CROSS JOIN LATERAL (
 ) AS message;
 
 -- name: load_head
--- A session without messages: the server plans this in a fraction of the time that `load` takes it.
-WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
+-- A session without messages, expired or not: the server plans this in a fraction of the time that `load` takes it.
 SELECT namespace, id, user_id, incarnation, version, last_commit, status, agent_name, current_route, current_step,
-    last_seq, greatest(floor, CASE WHEN trim_at <= now THEN (
-        SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
-        WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
-    ) END) AS floor,
-    last_message_at, completed_at, created_at, updated_at, expires_at, collected_data, state
-FROM clock CROSS JOIN turnkeep_sessions
-WHERE namespace = %(namespace)s AND id = %(id)s AND user_id = %(owner)s AND (expires_at IS NULL OR expires_at > now);
+    last_seq, floor, last_message_at, completed_at, created_at, updated_at, expires_at, marks,
+    coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, collected_data, state
+FROM turnkeep_sessions
+WHERE namespace = %(namespace)s AND id = %(id)s AND user_id = %(owner)s;
 
 -- name: read_messages
 -- A page of history: a row that says whether there is more, then its messages in no order. No row: no such session.
@@ -297,11 +290,8 @@ SELECT count(*) AS sessions, coalesce(sum(messages), 0)::bigint AS messages FROM
 -- Heads in some of the statuses, last committed to first. Each status walks its own stretch of an index.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
 SELECT namespace, id, user_id, incarnation, version, last_commit, status, agent_name, current_route, current_step,
-    last_seq, greatest(floor, CASE WHEN trim_at <= now THEN (
-        SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
-        WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
-    ) END) AS floor,
-    last_message_at, completed_at, created_at, updated_at, expires_at
+    last_seq, floor, last_message_at, completed_at, created_at, updated_at, expires_at,
+    CASE WHEN trim_at <= now THEN marks END, now
 FROM clock CROSS JOIN unnest(%(statuses)s::text[]) AS wanted (one) CROSS JOIN LATERAL (
     SELECT * FROM turnkeep_sessions
     WHERE namespace = %(namespace)s AND user_id = %(owner)s AND status = one
@@ -321,11 +311,8 @@ LIMIT %(limit)s;
 -- Heads, oldest first.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
 SELECT namespace, id, user_id, incarnation, version, last_commit, status, agent_name, current_route, current_step,
-    last_seq, greatest(floor, CASE WHEN trim_at <= now THEN (
-        SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
-        WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
-    ) END) AS floor,
-    last_message_at, completed_at, created_at, updated_at, expires_at
+    last_seq, floor, last_message_at, completed_at, created_at, updated_at, expires_at,
+    CASE WHEN trim_at <= now THEN marks END, now
 FROM clock CROSS JOIN LATERAL (
     SELECT * FROM turnkeep_sessions
     WHERE namespace = %(namespace)s AND user_id = %(owner)s AND status = ANY(%(statuses)s::text[])
