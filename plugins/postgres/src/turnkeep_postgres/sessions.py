@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from turnkeep.contract import Head, SessionPage, Stats, Token
+from turnkeep.contract import Head, SessionPage, Token
 from turnkeep.cursors import page_of_heads, read_position
 from turnkeep.errors import CorruptRecord
 from turnkeep.retention import Marks, floor_at, from_microseconds, read_marks, write_marks
@@ -111,29 +111,8 @@ def trim_parameters(rows: Iterable[Sequence[Any]]) -> dict[str, object]:
     }
 
 
-def to_stats(rows: Sequence[Sequence[Any]]) -> Stats:
-    """Counts per status, agent and route, added up."""
-    return Stats(
-        sessions=sum(row[3] for row in rows),
-        messages=sum(row[4] for row in rows),
-        bytes=sum(row[7] for row in rows),
-        by_status=_add_up((row[0], row[3]) for row in rows),
-        by_agent=_add_up((row[1], row[3]) for row in rows),
-        by_route=_add_up((row[2], row[3]) for row in rows),
-        oldest=min((row[5] for row in rows), default=None),
-        newest=max((row[6] for row in rows), default=None),
-    )
-
-
 def _read_marks(text: str | None, session_id: str) -> Marks:
     try:
         return tuple((int(seq), int(leaves)) for seq, leaves in read_marks(text or None))
     except (ValueError, TypeError) as error:
         raise CorruptRecord(f"the marks of session {session_id!r:.200} cannot be read", adapter=NAME) from error
-
-
-def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:
-    sums: dict[Any, int] = {}
-    for key, count in counts:
-        sums[key] = sums.get(key, 0) + count
-    return sums

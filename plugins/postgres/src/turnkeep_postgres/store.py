@@ -11,6 +11,7 @@ from psycopg.errors import UniqueViolation
 from turnkeep.contract import ANYONE, WIDEN_LIMIT, Erased, Expect, MessagePage, StoredSession, Swept
 from turnkeep.errors import CorruptRecord, StorageError, StorageUnavailable
 from turnkeep.judge import find_visible, is_live, judge, session_conflict, session_not_found
+from turnkeep.tallies import Group, add_up
 from turnkeep_postgres import calls
 from turnkeep_postgres._errors import NAME, outcome_unknown
 from turnkeep_postgres.commits import PAST_WIDTH, to_committed, to_create, to_past, to_update
@@ -22,7 +23,6 @@ from turnkeep_postgres.sessions import (
     to_head,
     to_marked_head,
     to_page,
-    to_stats,
     trim_parameters,
 )
 
@@ -232,7 +232,8 @@ class Store:
             "namespace": query.scope.namespace,
             "owner": None if owner is ANYONE else owner,
         }
-        return to_stats(await calls.read(self._source, self._queries.count.seen_by(owner), parameters, "stats"))
+        rows = await calls.read(self._source, self._queries.count.seen_by(owner), parameters, "stats")
+        return add_up(map(Group._make, rows))
 
 
 def _within(seq: int | None) -> int | None:

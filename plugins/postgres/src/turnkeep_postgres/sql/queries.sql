@@ -375,7 +375,7 @@ erased AS (
 SELECT count(*) AS messages FROM erased;
 
 -- name: count
--- Counts per status, agent and route over living sessions.
+-- Counts per status, agent, route and day of creation over living sessions.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now),
 living AS (
     SELECT session.*, greatest(floor, CASE WHEN trim_at <= now THEN (
@@ -385,14 +385,15 @@ living AS (
     FROM clock CROSS JOIN turnkeep_sessions AS session
     WHERE namespace = %(namespace)s AND user_id = %(owner)s AND (expires_at IS NULL OR expires_at > now)
 )
-SELECT status, agent_name, current_route, count(*) AS sessions, sum(last_seq - bottom)::bigint AS messages,
-    min(created_at) AS oldest, max(updated_at) AS newest,
+SELECT status, agent_name, current_route, (created_at AT TIME ZONE 'UTC')::date AS day, count(*) AS sessions,
+    sum(last_seq - bottom)::bigint AS messages,
     sum(octet_length(collected_data) + octet_length(state) + coalesce((
         SELECT sum(octet_length(content) + coalesce(octet_length(tool_calls), 0) + coalesce(octet_length(event), 0)
             + coalesce(octet_length(metadata), 0))
         FROM turnkeep_messages AS message
         WHERE message.namespace = living.namespace AND message.session_id = living.id
             AND message.incarnation = living.incarnation AND message.seq > living.bottom
-    ), 0))::bigint AS bytes
+    ), 0))::bigint AS bytes,
+    min(created_at) AS oldest, max(updated_at) AS newest
 FROM living
-GROUP BY status, agent_name, current_route;
+GROUP BY status, agent_name, current_route, day;
