@@ -65,6 +65,7 @@ def list_parameters(query: SessionQuery, now: datetime | None) -> dict[str, obje
         "now": now,
         "namespace": query.scope.namespace,
         "owner": query.scope.owner if isinstance(query.scope.owner, str) else None,
+        "status": query.status,
         "statuses": Texts([query.status] if query.status else _STATUSES),
         "agent_name": query.agent_name,
         "route": query.route,

@@ -176,7 +176,8 @@ class Store:
 
     async def find_sessions(self, query: SessionQuery) -> SessionPage:
         """A page of heads."""
-        listing = self._queries.list_activity if query.order == "activity" else self._queries.list_created
+        by_activity = self._queries.list_status if query.status else self._queries.list_activity
+        listing = by_activity if query.order == "activity" else self._queries.list_created
         sql, parameters = listing.seen_by(query.scope.owner), list_parameters(query, self._now())
         return to_page(await calls.read(self._source, sql, parameters, "find_sessions"), query)
 
