@@ -657,6 +657,8 @@ class StorageAdapter(ABC):
 
         Raises:
             SessionConflict: it is at another token; nothing was removed.
+            CommitOutcomeUnknown: it may have been removed or not, with ``commit_id=""``: a delete has none. Calling
+                again is safe; with ``expect`` it removes no later life of the id.
         """
 
     @abstractmethod

@@ -211,10 +211,11 @@ class StorageFull(StorageError):
 class CommitOutcomeUnknown(StorageError):
     """A commit may or may not have taken effect, and asking again by its commit id failed too.
 
-    Repeating the call with the same commit id is safe: it is applied at most once.
+    Repeating the call with the same commit id is safe: it is applied at most once. Of a delete or a sweep, which have
+    no commit id, it says the same; they may be called again as they are.
 
     Attributes:
-        commit_id: the commit in question.
+        commit_id: the commit in question; empty where it was not a commit.
     """
 
     retryable = True

@@ -25,14 +25,14 @@ def server_url(variable=NEW):
 
 
 @contextmanager
-def fresh_schema(variable=NEW):
+def fresh_schema(variable=NEW, *, url=None):
     """A schema that nobody used before, removed afterwards."""
-    name = f"kit_{secrets.token_hex(8)}"
-    run_sql(server_url(variable), f"CREATE SCHEMA {name}")
+    name, url = f"kit_{secrets.token_hex(8)}", url or server_url(variable)
+    run_sql(url, f"CREATE SCHEMA {name}")
     try:
         yield name
     finally:
-        run_sql(server_url(variable), f"DROP SCHEMA {name} CASCADE")
+        run_sql(url, f"DROP SCHEMA {name} CASCADE")
 
 
 def run_sql(url, *statements):

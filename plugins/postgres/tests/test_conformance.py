@@ -67,6 +67,10 @@ class OnServer:
     async def make_schema_foreign(self):
         self.sql("CREATE TABLE {0}.turnkeep_messages (id text)")
 
+    async def lose_message(self, key, seq):
+        identity = f"namespace = '{key.scope.namespace}' AND session_id = '{key.session_id}'"
+        self.sql(f"DELETE FROM {{0}}.turnkeep_messages WHERE {identity} AND seq = {seq}")
+
     async def fingerprint(self):
         tables = self.sql(
             "SELECT table_name, string_agg(column_name, ',' ORDER BY ordinal_position) "

@@ -8,8 +8,9 @@ from turnkeep_testkit.faults import NetworkFaultSuite
 from turnkeep_testkit.faults.counting import WireCostSuite
 from turnkeep_testkit.faults.cutting import CutConnectionSuite
 from turnkeep_testkit.faults.mixing import MixedReplySuite
+from turnkeep_testkit.faults.stalling import StalledServerSuite
 
-from .kit import NEW, POOLER, fresh_schema, server_url
+from .kit import NEW, OLD, POOLER, fresh_schema, server_url
 
 
 @pytest.fixture(scope="class")
@@ -40,4 +41,19 @@ class TestPrepared(OnServer, CutConnectionSuite, WireCostSuite):
 
 
 class TestThroughPooler(OnServer, MixedReplySuite, WireCostSuite):
+    variable = POOLER
+
+
+class InCampaigns:
+    @pytest.fixture(autouse=True)
+    def _in_campaigns(self, pytestconfig):
+        if not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("connections break every day on one server only; --turnkeep-campaign breaks them on all")
+
+
+class TestOld(InCampaigns, OnServer, NetworkFaultSuite):
+    variable = OLD
+
+
+class TestBrokenBeforePooler(InCampaigns, OnServer, CutConnectionSuite, StalledServerSuite):
     variable = POOLER

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from turnkeep.contract import LoadQuery
 from turnkeep.errors import CommitOutcomeUnknown, StorageUnavailable, TurnkeepError
 from turnkeep.memory import MemoryAdapter
 from turnkeep_testkit.faults import NetworkFaultSuite
@@ -98,8 +99,9 @@ class ConnectsForEachCall(WireAdapter):
 
 class SendsTheHistoryAgain(WireAdapter):
     async def commit(self, commit):
-        self.sent = (*getattr(self, "sent", ()), *commit.messages)
-        return await self._write("commit", commit.commit_id, commit, ballast=self.sent)
+        stored = await self.load(commit.key, LoadQuery())
+        history = stored.messages if stored else ()
+        return await self._write("commit", commit.commit_id, commit, ballast=history)
 
 
 class ForgetsCommits(MemoryAdapter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -11,7 +12,7 @@ import psycopg
 from psycopg import conninfo, pq
 
 from turnkeep.contract import Capability, HealthReport, Level, StorageAdapter, Support
-from turnkeep.errors import ConfigurationError, InvalidArgument
+from turnkeep.errors import ConfigurationError, InvalidArgument, StorageUnavailable
 from turnkeep.urls import duration, parse_count, parse_seconds, parse_text
 from turnkeep_postgres._errors import NAME, translate
 from turnkeep_postgres.connections import HandedIn, OwnPool, Settings, check_pool, read_dsn
@@ -67,6 +68,8 @@ class PostgreSQLAdapter(StorageAdapter):
     A pool that is handed in stays the caller's: it is neither opened nor closed, and the settings of its connections
     are put back as they were. Its connections must not be in a transaction while they lie in the pool.
 
+    After a fork the child opens anew; with a pool that was handed in it makes another adapter.
+
     Args:
         dsn: libpq's connection string, as a URL or as ``host=… dbname=…``; for a pool of the adapter's own.
         pool: a pool instead.
@@ -114,6 +117,7 @@ class PostgreSQLAdapter(StorageAdapter):
         self._store = Store(Queries.load_for(names), self._source, clock)
         self._opening = asyncio.Lock()
         self._is_open = False
+        self._pid = os.getpid()
 
     @classmethod
     def from_url(cls, url: StorageURL) -> Self:
@@ -150,6 +154,7 @@ class PostgreSQLAdapter(StorageAdapter):
         return _CAPABILITIES
 
     async def open(self, *, auto_create: bool = True) -> None:
+        self._leave_parent()
         async with self._opening:
             if self._is_open:
                 return
@@ -162,6 +167,7 @@ class PostgreSQLAdapter(StorageAdapter):
 
     async def aclose(self) -> None:
         """Closes the adapter's own pool once every connection is back; one that was handed in stays open."""
+        self._leave_parent()
         async with self._opening:
             if self._is_open:
                 self._is_open = False
@@ -210,7 +216,20 @@ class PostgreSQLAdapter(StorageAdapter):
     def _opened(self) -> Store:
         if not self._is_open:
             raise ConfigurationError("this store is not open: await open() first")
+        if self._pid != os.getpid():
+            raise StorageUnavailable(
+                "this process was forked from the one that opened the store, and must not use its connections; "
+                "await open() once more",
+                adapter=NAME,
+                retryable=False,
+            )
         return self._store
+
+    def _leave_parent(self) -> None:
+        """In a forked child: nothing is open yet, and what its parent opened, or is opening, is not the child's."""
+        if self._pid != os.getpid():
+            self._source.forget()
+            self._opening, self._is_open, self._pid = asyncio.Lock(), False, os.getpid()
 
     async def _settle_schema(self, *, create: bool) -> None:
         """Makes the tables where there are none, if allowed; refuses those that are not of this version."""

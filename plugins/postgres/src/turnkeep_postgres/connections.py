@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import psycopg
 from psycopg import conninfo
@@ -39,6 +40,24 @@ class Settings:
             raise InvalidArgument("prepare_threshold must be a whole number, or None for never")
 
 
+class TidyConnection(psycopg.AsyncConnection[Any]):
+    """A connection that leaves nothing behind where it cannot be made.
+
+    psycopg's error keeps all parameters of the attempt, the password among them, and by its frames the socket, which
+    stays open as long as somebody, a log for example, keeps the error.
+    """
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **options: Any) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride] - none is left out
+        """As psycopg's."""
+        try:
+            return await super().connect(conninfo, **options)
+        except psycopg.Error as error:
+            said = type(error)(*error.args)
+            error.__traceback__ = None  # its frames hold it in turn, until a garbage collection
+        raise said  # out here, so that the first one is not its context
+
+
 class Source(Protocol):
     """Lends connections; each is in autocommit mode while it is lent."""
 
@@ -58,6 +77,10 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """Closes what this opened."""
+        ...
+
+    def forget(self) -> None:
+        """In a forked child: lets go of what the parent opened, without closing it."""
         ...
 
     async def borrow(self) -> Connection:
@@ -98,6 +121,7 @@ class OwnPool:
         # A closed pool cannot be opened again, so each opening makes one.
         pool: Pool = AsyncConnectionPool(
             self._conninfo,
+            connection_class=TidyConnection,
             kwargs=self._kwargs,
             min_size=self._settings.min_size,
             max_size=self._settings.max_size,
@@ -115,6 +139,10 @@ class OwnPool:
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
+
+    def forget(self) -> None:
+        """Drops the pool: psycopg says nothing on a connection that another process opened."""
+        self._pool = None
 
     async def borrow(self) -> Connection:
         """One of the pool, opened if none is free."""
@@ -136,7 +164,7 @@ class OwnPool:
 
     async def connect(self) -> Connection:
         """One beside the pool, so that what keeps it from being opened is told as it is."""
-        return await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        return await TidyConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
 
     async def disconnect(self, connection: Connection) -> None:
         """Closes it."""
@@ -150,6 +178,7 @@ class HandedIn:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._pid = os.getpid()
         self._modes: dict[Connection, bool] = {}
 
     @property
@@ -163,8 +192,17 @@ class HandedIn:
     async def close(self) -> None:
         """Nothing to do."""
 
+    def forget(self) -> None:
+        """Nothing to do: ``borrow`` refuses."""
+
     async def borrow(self) -> Connection:
         """One of the pool, in autocommit mode for now."""
+        if self._pid != os.getpid():
+            raise StorageUnavailable(
+                "the pool that was handed in belongs to the process this one was forked from; make another",
+                adapter=NAME,
+                retryable=False,
+            )
         connection = await self._pool.getconn()
         if not connection.autocommit:
             try:

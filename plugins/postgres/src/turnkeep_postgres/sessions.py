@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from turnkeep.contract import Head, SessionPage, Stats, Token
+from turnkeep.contract import Head, SessionPage, Token
 from turnkeep.cursors import page_of_heads, read_position
 from turnkeep.errors import CorruptRecord
-from turnkeep.retention import floor_at, from_microseconds, read_marks, write_marks
+from turnkeep.retention import Marks, floor_at, from_microseconds, read_marks, write_marks
 from turnkeep_postgres._errors import NAME
 from turnkeep_postgres.values import Instants, Texts
 
@@ -19,8 +20,18 @@ if TYPE_CHECKING:
 
 HEAD_WIDTH: Final = 17
 """How many columns a head has in every statement that gives one."""
+MARKED_WIDTH: Final = HEAD_WIDTH + 2
+"""The same with marks and the time, where marks that have passed are not in the floor yet."""
 
 _STATUSES: Final = ("active", "completed", "abandoned")
+
+
+def to_marked_head(row: Sequence[Any]) -> tuple[Head, datetime]:
+    """The head that a row begins with, its floor where its marks have moved it, and the time."""
+    head, (text, now) = to_head(row), row[HEAD_WIDTH:MARKED_WIDTH]
+    if text is not None:
+        head = replace(head, floor=floor_at(head.floor, _read_marks(text, head.session_id), now))
+    return head, now
 
 
 def to_head(row: Sequence[Any]) -> Head:
@@ -54,6 +65,7 @@ def list_parameters(query: SessionQuery, now: datetime | None) -> dict[str, obje
         "now": now,
         "namespace": query.scope.namespace,
         "owner": query.scope.owner if isinstance(query.scope.owner, str) else None,
+        "status": query.status,
         "statuses": Texts([query.status] if query.status else _STATUSES),
         "agent_name": query.agent_name,
         "route": query.route,
@@ -67,17 +79,14 @@ def list_parameters(query: SessionQuery, now: datetime | None) -> dict[str, obje
 
 def to_page(rows: Iterable[Sequence[Any]], query: SessionQuery) -> SessionPage:
     """The page that a listing's rows are: one more than asked for says that there are more."""
-    return page_of_heads([to_head(row) for row in rows], query)
+    return page_of_heads([to_marked_head(row)[0] for row in rows], query)
 
 
 def trim_parameters(rows: Iterable[Sequence[Any]]) -> dict[str, object]:
     """What moves the floors of trimmable sessions to the marks that have passed, and keeps the marks that have not."""
     columns: tuple[list[Any], ...] = ([], [], [], [], [], [], [])
     for namespace, session_id, incarnation, version, stored_floor, text, now in rows:
-        try:
-            marks = tuple((int(seq), int(leaves)) for seq, leaves in read_marks(text or None))
-        except (ValueError, TypeError) as error:
-            raise CorruptRecord(f"the marks of session {session_id!r:.200} cannot be read", adapter=NAME) from error
+        marks = _read_marks(text, session_id)
         floor = floor_at(stored_floor, marks, now)
         kept = tuple(mark for mark in marks if mark[0] > floor)
         row = (
@@ -103,22 +112,8 @@ def trim_parameters(rows: Iterable[Sequence[Any]]) -> dict[str, object]:
     }
 
 
-def to_stats(rows: Sequence[Sequence[Any]]) -> Stats:
-    """Counts per status, agent and route, added up."""
-    return Stats(
-        sessions=sum(row[3] for row in rows),
-        messages=sum(row[4] for row in rows),
-        bytes=sum(row[7] for row in rows),
-        by_status=_add_up((row[0], row[3]) for row in rows),
-        by_agent=_add_up((row[1], row[3]) for row in rows),
-        by_route=_add_up((row[2], row[3]) for row in rows),
-        oldest=min((row[5] for row in rows), default=None),
-        newest=max((row[6] for row in rows), default=None),
-    )
-
-
-def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:
-    sums: dict[Any, int] = {}
-    for key, count in counts:
-        sums[key] = sums.get(key, 0) + count
-    return sums
+def _read_marks(text: str | None, session_id: str) -> Marks:
+    try:
+        return tuple((int(seq), int(leaves)) for seq, leaves in read_marks(text or None))
+    except (ValueError, TypeError) as error:
+        raise CorruptRecord(f"the marks of session {session_id!r:.200} cannot be read", adapter=NAME) from error

@@ -117,6 +117,7 @@ class Queries:
     commit: Scoped
     delete: Scoped
     delete_owner: Scoped
+    list_status: Scoped
     list_activity: Scoped
     list_created: Scoped
     sweep_expired: Scoped

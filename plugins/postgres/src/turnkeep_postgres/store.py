@@ -10,12 +10,21 @@ from psycopg.errors import UniqueViolation
 
 from turnkeep.contract import ANYONE, WIDEN_LIMIT, Erased, Expect, MessagePage, StoredSession, Swept
 from turnkeep.errors import CorruptRecord, StorageError, StorageUnavailable
-from turnkeep.judge import find_visible, judge, session_conflict, session_not_found
+from turnkeep.judge import find_visible, is_live, judge, session_conflict, session_not_found
+from turnkeep.tallies import Group, add_up
 from turnkeep_postgres import calls
 from turnkeep_postgres._errors import NAME, outcome_unknown
 from turnkeep_postgres.commits import PAST_WIDTH, to_committed, to_create, to_past, to_update
 from turnkeep_postgres.messages import MESSAGE_WIDTH, check_stretch, from_rows
-from turnkeep_postgres.sessions import HEAD_WIDTH, list_parameters, to_head, to_page, to_stats, trim_parameters
+from turnkeep_postgres.sessions import (
+    HEAD_WIDTH,
+    MARKED_WIDTH,
+    list_parameters,
+    to_head,
+    to_marked_head,
+    to_page,
+    trim_parameters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,9 +88,7 @@ class Store:
     async def load(self, key: SessionKey, query: LoadQuery) -> StoredSession | None:
         """The session, if it is there and visible."""
         if query.window == 0 and query.commit_id is None:
-            sql = self._queries.load_head.seen_by(key.scope.owner)
-            rows = await calls.read(self._source, sql, self._seen(key), "load")
-            return StoredSession(to_head(rows[0]), *rows[0][HEAD_WIDTH:], messages=()) if rows else None
+            return await self._load_head(key)
         parameters = self._seen(key) | {"window": query.window, "widen": WIDEN_LIMIT, "commit_id": query.commit_id}
         sql = self._queries.load.seen_by(key.scope.owner)
         rows = await calls.read(self._source, sql, parameters, "load")
@@ -95,6 +102,14 @@ class Store:
         window = messages if past is None else [message for message in messages if message.seq >= begin]
         check_stretch(window, begin, head.last_seq, head.session_id)
         return StoredSession(head, data, state, tuple(window), _replay(head, past, messages))
+
+    async def _load_head(self, key: SessionKey) -> StoredSession | None:
+        sql = self._queries.load_head.seen_by(key.scope.owner)
+        rows = await calls.read(self._source, sql, self._seen(key), "load")
+        if not rows:
+            return None
+        head, now = to_marked_head(rows[0])
+        return StoredSession(head, *rows[0][MARKED_WIDTH:], messages=()) if is_live(head, now) else None
 
     async def commit(self, commit: Commit) -> Committed:
         """Makes a commit durable; where it did not take effect, ``judge`` says why, or what it did before."""
@@ -140,10 +155,10 @@ class Store:
         """The head of a session, whoever owns it, what it remembers of a commit, and the time."""
         parameters = self._seen(key) | {"commit_id": commit_id}
         (row,) = await calls.read(self._source, self._queries.find_head.anyone, parameters, operation)
-        now = row[HEAD_WIDTH + PAST_WIDTH]
         if row[0] is None:
-            return None, None, now
-        return to_head(row), to_past(row[HEAD_WIDTH : HEAD_WIDTH + PAST_WIDTH]), now
+            return None, None, row[MARKED_WIDTH - 1]
+        head, now = to_marked_head(row)
+        return head, to_past(row[MARKED_WIDTH:]), now
 
     async def read_messages(self, key: SessionKey, query: MessageQuery) -> MessagePage:
         """A page of history."""
@@ -161,7 +176,8 @@ class Store:
 
     async def find_sessions(self, query: SessionQuery) -> SessionPage:
         """A page of heads."""
-        listing = self._queries.list_activity if query.order == "activity" else self._queries.list_created
+        by_activity = self._queries.list_status if query.status else self._queries.list_activity
+        listing = by_activity if query.order == "activity" else self._queries.list_created
         sql, parameters = listing.seen_by(query.scope.owner), list_parameters(query, self._now())
         return to_page(await calls.read(self._source, sql, parameters, "find_sessions"), query)
 
@@ -217,7 +233,8 @@ class Store:
             "namespace": query.scope.namespace,
             "owner": None if owner is ANYONE else owner,
         }
-        return to_stats(await calls.read(self._source, self._queries.count.seen_by(owner), parameters, "stats"))
+        rows = await calls.read(self._source, self._queries.count.seen_by(owner), parameters, "stats")
+        return add_up(map(Group._make, rows))
 
 
 def _within(seq: int | None) -> int | None:

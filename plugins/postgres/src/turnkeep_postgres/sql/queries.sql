@@ -5,20 +5,17 @@
 -- assumed and is enough: a row that was locked is read as it is then, other rows as they were when the statement began.
 --
 -- `user_id = %(owner)s` stands for the scope: it becomes `user_id IS NULL` or `true` where the scope is another.
--- A mark that has passed counts as floor; trim_at tells whether one has, so that marks are rarely looked into.
+-- A mark that has passed counts as floor; trim_at tells whether one has, so that marks are rarely looked into. Where the
+-- floor decides nothing in the statement, marks and time go along with the head and are read by the client.
 
 -- name: find_head
 -- The head of one session, whoever owns it, expired or not, what it remembers of a commit, and the time: what `judge`
 -- needs. Nulls and the time where there is no such session.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
 SELECT session.namespace, session.id, user_id, session.incarnation, session.version, last_commit, status, agent_name,
-    current_route, current_step, session.last_seq,
-    greatest(floor, CASE WHEN trim_at <= now THEN (
-        SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
-        WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
-    ) END) AS floor,
-    last_message_at, completed_at, session.created_at, updated_at, expires_at, past.commit_id, past.digest, past.version,
-    past.created, past.first_seq, past.last_seq, past.message_count, past.committed_at, now
+    current_route, current_step, session.last_seq, floor, last_message_at, completed_at, session.created_at, updated_at,
+    expires_at, marks, now, past.commit_id, past.digest, past.version, past.created, past.first_seq, past.last_seq,
+    past.message_count, past.committed_at
 FROM clock
 LEFT JOIN turnkeep_sessions AS session ON session.namespace = %(namespace)s AND session.id = %(id)s
 LEFT JOIN turnkeep_commits AS past ON past.namespace = session.namespace AND past.session_id = session.id
@@ -75,16 +72,12 @@ FROM reach CROSS JOIN LATERAL (
 ) AS message;
 
 -- name: load_head
--- A session without messages: the server plans this in a fraction of the time that `load` takes it.
-WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
+-- A session without messages, expired or not: the server plans this in a fraction of the time that `load` takes it.
 SELECT namespace, id, user_id, incarnation, version, last_commit, status, agent_name, current_route, current_step,
-    last_seq, greatest(floor, CASE WHEN trim_at <= now THEN (
-        SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
-        WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
-    ) END) AS floor,
-    last_message_at, completed_at, created_at, updated_at, expires_at, collected_data, state
-FROM clock CROSS JOIN turnkeep_sessions
-WHERE namespace = %(namespace)s AND id = %(id)s AND user_id = %(owner)s AND (expires_at IS NULL OR expires_at > now);
+    last_seq, floor, last_message_at, completed_at, created_at, updated_at, expires_at, marks,
+    coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, collected_data, state
+FROM turnkeep_sessions
+WHERE namespace = %(namespace)s AND id = %(id)s AND user_id = %(owner)s;
 
 -- name: read_messages
 -- A page of history: a row that says whether there is more, then its messages in no order. No row: no such session.
@@ -293,16 +286,30 @@ gone AS (
 )
 SELECT count(*) AS sessions, coalesce(sum(messages), 0)::bigint AS messages FROM gone WHERE living;
 
--- name: list_activity
--- Heads in some of the statuses, last committed to first. Each status walks its own stretch of an index.
+-- name: list_status
+-- Heads in one status, last committed to first: a stretch of an index.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
 SELECT namespace, id, user_id, incarnation, version, last_commit, status, agent_name, current_route, current_step,
-    last_seq, greatest(floor, CASE WHEN trim_at <= now THEN (
-        SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
-        WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
-    ) END) AS floor,
-    last_message_at, completed_at, created_at, updated_at, expires_at
-FROM clock CROSS JOIN unnest(%(statuses)s::text[]) AS wanted (one) CROSS JOIN LATERAL (
+    last_seq, floor, last_message_at, completed_at, created_at, updated_at, expires_at,
+    CASE WHEN trim_at <= now THEN marks END, now
+FROM clock CROSS JOIN turnkeep_sessions
+WHERE namespace = %(namespace)s AND user_id = %(owner)s AND status = %(status)s
+    AND updated_at < coalesce(%(before)s::timestamptz, now - %(age)s::interval, 'infinity')
+    AND updated_at <= coalesce(%(last)s::timestamptz, 'infinity')
+    AND (%(last)s::timestamptz IS NULL OR updated_at < %(last)s::timestamptz OR id > %(last_id)s)
+    AND (%(agent_name)s::text IS NULL OR agent_name = %(agent_name)s)
+    AND (%(route)s::text IS NULL OR current_route = %(route)s)
+    AND (expires_at IS NULL OR expires_at > now)
+ORDER BY updated_at DESC, id
+LIMIT %(limit)s;
+
+-- name: list_activity
+-- The same in every status: a walk of the index for each, which takes the server longer to plan.
+WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
+SELECT namespace, id, user_id, incarnation, version, last_commit, status, agent_name, current_route, current_step,
+    last_seq, floor, last_message_at, completed_at, created_at, updated_at, expires_at,
+    CASE WHEN trim_at <= now THEN marks END, now
+FROM clock CROSS JOIN unnest(%(statuses)s::text[]) AS every (one) CROSS JOIN LATERAL (
     SELECT * FROM turnkeep_sessions
     WHERE namespace = %(namespace)s AND user_id = %(owner)s AND status = one
         AND updated_at < coalesce(%(before)s::timestamptz, now - %(age)s::interval, 'infinity')
@@ -321,11 +328,8 @@ LIMIT %(limit)s;
 -- Heads, oldest first.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now)
 SELECT namespace, id, user_id, incarnation, version, last_commit, status, agent_name, current_route, current_step,
-    last_seq, greatest(floor, CASE WHEN trim_at <= now THEN (
-        SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
-        WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
-    ) END) AS floor,
-    last_message_at, completed_at, created_at, updated_at, expires_at
+    last_seq, floor, last_message_at, completed_at, created_at, updated_at, expires_at,
+    CASE WHEN trim_at <= now THEN marks END, now
 FROM clock CROSS JOIN LATERAL (
     SELECT * FROM turnkeep_sessions
     WHERE namespace = %(namespace)s AND user_id = %(owner)s AND status = ANY(%(statuses)s::text[])
@@ -388,7 +392,7 @@ erased AS (
 SELECT count(*) AS messages FROM erased;
 
 -- name: count
--- Counts per status, agent and route over living sessions.
+-- Counts per status, agent, route and day of creation over living sessions.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now),
 living AS (
     SELECT session.*, greatest(floor, CASE WHEN trim_at <= now THEN (
@@ -398,14 +402,15 @@ living AS (
     FROM clock CROSS JOIN turnkeep_sessions AS session
     WHERE namespace = %(namespace)s AND user_id = %(owner)s AND (expires_at IS NULL OR expires_at > now)
 )
-SELECT status, agent_name, current_route, count(*) AS sessions, sum(last_seq - bottom)::bigint AS messages,
-    min(created_at) AS oldest, max(updated_at) AS newest,
+SELECT status, agent_name, current_route, (created_at AT TIME ZONE 'UTC')::date AS day, count(*) AS sessions,
+    sum(last_seq - bottom)::bigint AS messages,
     sum(octet_length(collected_data) + octet_length(state) + coalesce((
         SELECT sum(octet_length(content) + coalesce(octet_length(tool_calls), 0) + coalesce(octet_length(event), 0)
             + coalesce(octet_length(metadata), 0))
         FROM turnkeep_messages AS message
         WHERE message.namespace = living.namespace AND message.session_id = living.id
             AND message.incarnation = living.incarnation AND message.seq > living.bottom
-    ), 0))::bigint AS bytes
+    ), 0))::bigint AS bytes,
+    min(created_at) AS oldest, max(updated_at) AS newest
 FROM living
-GROUP BY status, agent_name, current_route;
+GROUP BY status, agent_name, current_route, day;

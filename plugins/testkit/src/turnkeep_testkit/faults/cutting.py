@@ -62,7 +62,7 @@ class CutConnectionSuite(ThroughProxy):
             match outcome:
                 case True:
                     assert not there
-                case CommitOutcomeUnknown():
+                case CommitOutcomeUnknown(commit_id=""):
                     pass
                 case StorageUnavailable() | StorageTimeout():
                     assert there, f"the delete raised {type(outcome).__name__}, which says that nothing was written"

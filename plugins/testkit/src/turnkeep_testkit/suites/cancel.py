@@ -116,7 +116,7 @@ class CancellationSuite(Suite):
                     assert not there
                 case asyncio.CancelledError():
                     assert there, "the delete raised CancelledError and took effect"
-                case CommitOutcomeUnknown():
+                case CommitOutcomeUnknown(commit_id=""):
                     pass
                 case _:
                     raise AssertionError(f"a cancelled delete ended with {outcome!r}")
