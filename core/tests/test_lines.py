@@ -91,6 +91,18 @@ def test_a_history_with_a_hole_is_told(lines):
             add_up([write_line(session)])
 
 
+def test_messages_that_left_by_age_are_not_missing():
+    clock = FakeClock()
+    session, first = commit_to(None, new_commit(KEY, "old", message_ttl=timedelta(1)), clock(), adapter="mine")
+    line = write_line(session, first)
+    session, second = commit_to(
+        session, new_commit(KEY, "new", expect=Expect.ANY), clock.advance(timedelta(1)), adapter="mine"
+    )
+    added = add_up([line, write_line(session, second)])
+    assert added == session
+    assert [message.content for message in added.messages] == ["new"]
+
+
 def test_a_floor_does_not_sink(lines):
     session = add_up(lines)
     session.head = replace(session.head, floor=2)
