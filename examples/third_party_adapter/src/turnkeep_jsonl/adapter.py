@@ -58,10 +58,10 @@ class JsonlAdapter(StorageAdapter):
 
     @alone
     def migrate(self, *, dry_run=False):
-        if self.root.is_dir():
-            return []
         if self.root.exists():
-            raise ForeignTable(f"{self.root} is no directory", adapter=self.name)
+            if not self.root.is_dir():
+                raise ForeignTable(f"{self.root} is no directory", adapter=self.name)
+            return []
         if not dry_run:
             self.root.parent.mkdir(parents=True, exist_ok=True)
             try:
