@@ -17,6 +17,9 @@ class TestConformance(AdapterSuite):
         self.root = tmp_path / "store"
         return lambda: JsonlAdapter(self.root, clock=fake_clock)
 
+    def connect_url(self):
+        return f"jsonl:///{self.root}"
+
     async def remains(self, key):
         session = read(path_of(self.root, key))
         return 0 if session is None else 1 + len(session.messages)
