@@ -21,6 +21,9 @@ class TestMemory(AdapterSuite):
         adapter = MemoryAdapter(clock=fake_clock)
         return lambda: adapter
 
+    def connect_url(self):
+        return "memory://"
+
     async def remains(self, key):
         found = self.adapter.snapshot()
         sessions = [row for row in found["sessions"] if (row["namespace"], row["id"]) == _identity(key)]

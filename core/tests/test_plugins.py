@@ -584,7 +584,7 @@ def test_the_known_distributions_are_all_tested():
 @pytest.mark.parametrize(
     ("scheme", "hint"),
     [
-        ("memroy", r"did you mean memory\?\. Installed"),
+        ("memroy", r"did you mean memory\? Installed"),
         ("sqllite", r"did you mean sqlite\? pip install turnkeep-sqlite"),
         ("postgressql", r"did you mean postgresql\? pip install turnkeep-postgres"),
         ("xyz", r"there is no adapter for 'xyz'\. Installed: memory$"),
@@ -601,7 +601,7 @@ def test_an_unknown_scheme_has_the_nearest(scheme, hint):
 
 def test_another_name_of_an_installed_adapter_has_no_pip_line():
     plugins = Plugins([Adapters(postgresql=Other)], autoload=False)
-    with pytest.raises(AdapterNotFound, match=r"did you mean postgresql\?\. Installed: memory, postgresql"):
+    with pytest.raises(AdapterNotFound, match=r"did you mean postgresql\? Installed: memory, postgresql"):
         plugins.adapter_class("postgres")
 
 
@@ -740,7 +740,7 @@ def test_providers_are_found_by_name(package):
     assert plugins.provider_class("local") is print
     with pytest.raises(PluginLoadError, match="offers 1 as provider 'odd'"):
         plugins.provider_class("odd")
-    with pytest.raises(InvalidArgument, match=r"no provider 'acmee': did you mean acme\?\. Installed: acme, guided"):
+    with pytest.raises(InvalidArgument, match=r"no provider 'acmee': did you mean acme\? Installed: acme, guided"):
         plugins.provider_class("acmee")
 
 

@@ -14,8 +14,11 @@ def lines(text):
 
 
 def test_excerpts_of_the_example_are_its_own_words():
-    sources = [lines(read(file)) for file in [*EXAMPLE.glob("src/*/*.py"), EXAMPLE / "pyproject.toml"]]
+    sources = [
+        lines(read(file))
+        for file in [*EXAMPLE.glob("src/*/*.py"), *EXAMPLE.glob("tests/*.py"), EXAMPLE / "pyproject.toml"]
+    ]
     shown = re.findall(r"(?:<!-- skip: next -->\n```python|```toml)\n(.*?)^```", read(PAGE), re.DOTALL | re.MULTILINE)
-    assert len(shown) == 7
+    assert len(shown) == 18
     for excerpt in shown:
         assert any(lines(excerpt) in source for source in sources), excerpt

@@ -18,7 +18,6 @@ from turnkeep.contract import (
     NO_CHANGE,
     Expect,
     MessagePage,
-    SearchPage,
     SessionKey,
     SessionPage,
     Stats,
@@ -635,6 +634,26 @@ class SweepWaitsForAReader(Mutant):
         return swept
 
 
+@caught_by("test_sweep_counts_what_it_removes")
+class SweepCountsNothingInTheEnd(Mutant):
+    async def sweep(self, limit):
+        swept = await super().sweep(limit)
+        return swept if swept.more else Swept(0, 0, more=False)
+
+
+@caught_by("test_sweep_counts_what_it_removes")
+class SweepCountsNothing(Mutant):
+    async def sweep(self, limit):
+        return Swept(0, 0, more=(await super().sweep(limit)).more)
+
+
+@caught_by("test_g12_an_expired_session_of_an_owner_is_erased_too")
+class ErasureCountsTheExpired(Mutant):
+    async def delete_owner(self, scope):
+        gone = [record for record in self._in(scope) if scope.sees(record.head.user_id)]
+        return replace(await super().delete_owner(scope), sessions=len(gone))
+
+
 @caught_by("test_sweep_is_bounded_and_ends")
 class SweepNeverEnds(Mutant):
     async def sweep(self, limit):
@@ -842,12 +861,6 @@ class SharesItsLists(Mutant):
 
 
 # Capabilities, cancellation, tasks, lifecycle
-
-
-@caught_by("test_capability_search")
-class SearchesSilently(Mutant):
-    async def search_messages(self, query):
-        return SearchPage((), None)
 
 
 @caught_by("test_capability_stats_leave_out_what_is_gone")

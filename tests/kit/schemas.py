@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 
 from turnkeep.contract import Check, HealthReport
 from turnkeep.errors import ForeignTable, SchemaMissing, SchemaOutdated, SchemaTooNew
@@ -98,6 +102,44 @@ class DryRunsForReal(Careful):
 class MigratesWithoutALock(Careful):
     async def migrate(self, *, dry_run=False):
         return await self.steps(dry_run)
+
+
+class InADirectory(Careful):
+    """Its schema is a directory, made in a thread."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        home = Path(tempfile.mkdtemp())
+        self.root = home / "store"
+        weakref.finalize(self, shutil.rmtree, home)
+
+    async def migrate(self, *, dry_run=False):
+        return await asyncio.to_thread(self.make, dry_run)
+
+    def make(self, dry_run):
+        if self.root.exists():
+            return []
+        if not dry_run:
+            try:
+                self.root.mkdir()
+            except FileExistsError:
+                return []
+            self.catalogue.version = self.catalogue.newest
+        return ["make the directory"]
+
+
+InADirectory.correct = InADirectory
+
+
+@caught_by("test_schema_two_migrate_at_once")
+class LooksBeforeItMakes(InADirectory):
+    def make(self, dry_run):
+        if self.root.exists():
+            return []
+        if not dry_run:
+            self.root.mkdir(exist_ok=True)
+            self.catalogue.version = self.catalogue.newest
+        return ["make the directory"]
 
 
 @caught_by("test_schema_migrate_twice_does_nothing")

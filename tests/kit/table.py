@@ -35,7 +35,7 @@ def in_words(name):
 
 
 if __name__ == "__main__":
-    from kit import damage, drivers, schemas  # noqa: F401 - they register their mutants
+    from kit import damage, drivers, opening, schemas, searching  # noqa: F401 - they register their mutants
     from kit.mutants import CAUGHT_BY
 
     PAGE.write_text(as_page(CAUGHT_BY), encoding="utf-8")

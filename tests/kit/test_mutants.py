@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from unittest.mock import patch
 
 import pytest
 
@@ -12,7 +13,7 @@ from turnkeep_testkit import AdapterSuite, FakeClock, SchemaSuite
 from turnkeep_testkit.faults import DriverFaultSuite
 from turnkeep_testkit.parameters import parameters_of
 
-from . import damage, drivers, schemas  # noqa: F401 - they register their mutants
+from . import damage, drivers, opening, schemas, searching  # noqa: F401 - they register their mutants
 from .mutants import CAUGHT_BY
 from .schemas import NEWEST
 from .table import PAGE, as_page
@@ -29,6 +30,9 @@ class Suite(AdapterSuite, DriverFaultSuite):
         return sum((row["namespace"], row["id"]) == identity for row in found["sessions"]) + sum(
             (row["namespace"], row["session_id"]) == identity for row in found["messages"]
         )
+
+    def connect_url(self):
+        return "memory://"
 
     async def lose_message(self, key, seq):
         self.seen.lose_message(key, seq)
@@ -55,7 +59,8 @@ def run(adapter_class, name):
             suite, (make, clock) = Suite(), maker(adapter_class)
             suite.prepare(make, clock)
             suite.calls = getattr(make(), "calls", None)
-            getattr(suite, test)(**arguments)
+            with patch("turnkeep.memory.MemoryAdapter", adapter_class):  # as memory:// finds it
+                getattr(suite, test)(**arguments)
             ran += 1
     assert ran, f"there is no {name}"
 

@@ -131,9 +131,9 @@ def no_such_hook(hook: str, plugin: str, known: Iterable[str]) -> HookError:
     import difflib
 
     near = difflib.get_close_matches(hook, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
+    hint = f"; did you mean {near[0]}?" if near else "."
     return HookError(
-        f"{plugin}: there is no hook {hook!r:.80}; {hint}The hooks are {', '.join(sorted(known))}",
+        f"{plugin}: there is no hook {hook!r:.80}{hint} The hooks are {', '.join(sorted(known))}",
         plugin=plugin,
         hook=hook,
     )

@@ -379,7 +379,12 @@ class SessionPage:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What ``delete_owner`` removed."""
+    """What ``delete_owner`` removed, of all sessions that had not expired.
+
+    Attributes:
+        sessions: how many.
+        messages: in their histories; not those that had left them before.
+    """
 
     sessions: int
     messages: int
@@ -387,7 +392,14 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What ``sweep`` removed, and whether it stopped at its limit."""
+    """What ``sweep`` removed.
+
+    Attributes:
+        sessions: expired ones.
+        messages: those of these sessions, and those that had left a history. A database that lets some go by itself
+            has fewer left to count.
+        more: whether it stopped at its limit.
+    """
 
     sessions: int
     messages: int
@@ -541,19 +553,26 @@ class StorageAdapter(ABC):
       ``CommitOutcomeUnknown`` if it cannot know. A connection whose reply was not read is not used again.
     - ``open`` and ``aclose`` may be called twice. After ``aclose`` the adapter can be opened again, unless it was built
       around a client that was handed in and closed by its owner. A client that was handed in is never closed here.
+    - Before ``open`` and after ``aclose`` every call but ``open``, ``aclose``, ``check`` and ``migrate`` raises
+      ``ConfigurationError``; or works, where there is nothing to open.
+    - Several adapters, in one process or many, may use one store at the same time.
     """
 
     contract_version: ClassVar[int] = CONTRACT_VERSION
+    """The version of this contract that the adapter was made for: that of the Turnkeep it is installed with."""
 
     session_ttl: timedelta | None = None
-    """The adapter's own default for Persistence's ``session_ttl``."""
+    """The adapter's own default for ``session_ttl`` of ``connect``, from an option of its own; None: for ever."""
     message_ttl: timedelta | None = None
-    """The adapter's own default for Persistence's ``message_ttl``."""
+    """The adapter's own default for ``message_ttl`` of ``connect``, from an option of its own; None: for ever."""
 
     @classmethod
     @abstractmethod
     def from_url(cls, url: StorageURL) -> Self:
         """An adapter that opens its own client, and closes it.
+
+        It takes the options that it knows; ``connect`` calls ``url.finish()``, which refuses what nobody took. Whoever
+        hands the options that are left to a driver takes them by ``url.rest()``. Nothing is opened here.
 
         Raises:
             ConfigurationError: the URL or an option of it makes no sense.
@@ -567,7 +586,10 @@ class StorageAdapter(ABC):
     @property
     @abstractmethod
     def capabilities(self) -> Mapping[Capability, Support]:
-        """What this adapter can do. A capability that is not listed is FULL for the first three and NONE otherwise."""
+        """What this adapter can do; whatever is not FULL has a reason.
+
+        One that is not listed is FULL for ``ATOMIC_TURN``, ``DURABLE`` and ``IMMEDIATE_LISTS``, and NONE otherwise.
+        """
 
     @abstractmethod
     async def open(self, *, auto_create: bool = True) -> None:
@@ -576,13 +598,18 @@ class StorageAdapter(ABC):
         Never upgrades.
 
         Raises:
-            SchemaMissing, SchemaOutdated, SchemaTooNew, ForeignTable: as they say; nothing was changed.
+            SchemaMissing, SchemaOutdated: as they say, and the message names the command ``turnkeep migrate``; nothing
+                was changed.
+            SchemaTooNew, ForeignTable: as they say; nothing was changed.
             StorageUnavailable, StorageRefused: the database cannot be opened.
         """
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Lets pending work end and closes what this adapter opened."""
+        """Lets pending work end and closes what this adapter opened.
+
+        A read that was cancelled may still be going on in its thread: what it uses is closed once it has ended.
+        """
 
     @abstractmethod
     async def check(self) -> HealthReport:
@@ -663,10 +690,23 @@ class StorageAdapter(ABC):
 
     @abstractmethod
     async def delete_owner(self, scope: Scope) -> Erased:
-        """Removes every session of one owner, as ``delete`` does. ``scope.owner`` is a str."""
+        """Removes every session of one owner, as ``delete`` does. ``scope.owner`` is a str.
+
+        Each session goes whole, one after the other: one that is created meanwhile may stay. Those that had expired are
+        removed too, and not counted.
+
+        Raises:
+            CommitOutcomeUnknown: some may have been removed; ``commit_id`` is "". Erasing again is safe.
+        """
 
     async def sweep(self, limit: int) -> Swept:
-        """Purges what is expired or below a floor: at most ``limit`` sessions. Default: there is nothing to purge."""
+        """Purges what is expired or below a floor, and counts it: at most ``limit`` sessions.
+
+        Default: there is nothing to purge.
+
+        Raises:
+            CommitOutcomeUnknown: some may have been purged; ``commit_id`` is "". Sweeping again is safe.
+        """
         return Swept(0, 0, more=False)
 
     async def stats(self, query: StatsQuery) -> Stats:
@@ -694,7 +734,7 @@ class StorageAdapter(ABC):
         if declared is not None:
             return declared
         assumed = {Capability.ATOMIC_TURN, Capability.DURABLE, Capability.IMMEDIATE_LISTS}
-        return Support(Level.FULL if capability in assumed else Level.NONE, "not declared")
+        return Support(Level.FULL) if capability in assumed else Support(Level.NONE, "it is not declared")
 
     def _lacks(self, capability: Capability, operation: str) -> NotSupported:
         reason = self.supports(capability).reason

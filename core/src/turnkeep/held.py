@@ -1,7 +1,9 @@
 """A session held in Python, for adapters whose atomic step can read a whole session, change it and write it back.
 
 ``MemoryAdapter`` holds its sessions for good; an adapter over files holds one for the length of a call. What is decided
-here is what every adapter decides: which commit takes effect, what it makes of the session, what a read shows of it.
+here is what every adapter decides: which commit takes effect, what it makes of the session, what a read shows of it,
+what is counted when it goes. Each function lets time pass, up to the ``now`` it is given, for the sessions it is
+handed: as the store has them, whosever they are and however old.
 """
 
 from __future__ import annotations
@@ -13,20 +15,32 @@ from typing import TYPE_CHECKING
 from turnkeep.contract import (
     PAST_COMMITS,
     WIDEN_LIMIT,
+    Erased,
     MessagePage,
     SearchHit,
     SearchPage,
     SessionPage,
     StoredSession,
+    Swept,
 )
 from turnkeep.cursors import page_of_heads, page_of_hits, position_of, rank_of, read_cursor, read_rank
 from turnkeep.ids import new_id
-from turnkeep.judge import committed, find_visible, is_live, judge, next_head, number_messages, past_commit
+from turnkeep.judge import (
+    committed,
+    find_visible,
+    is_live,
+    judge,
+    next_head,
+    number_messages,
+    past_commit,
+    session_conflict,
+    session_not_found,
+)
 from turnkeep.retention import Marks, add_mark, floor_at
 from turnkeep.tallies import Group, add_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from turnkeep.contract import (
@@ -41,6 +55,7 @@ if TYPE_CHECKING:
         Stats,
         StatsQuery,
         StoredMessage,
+        Token,
     )
     from turnkeep.judge import PastCommit
 
@@ -50,7 +65,7 @@ class HeldSession:
     """A session with all that is remembered of it. It changes in place.
 
     Attributes:
-        head: as the last commit left it, the floor moved by what ``pass_time`` applied.
+        head: as the last commit left it, the floor raised by what ``pass_time`` applied.
         data: the collected data's document.
         state: the state's document.
         messages: those above the floor, in order.
@@ -77,27 +92,35 @@ class HeldSession:
         """Whether a part of it, or all, has passed and is still held."""
         return not is_live(self.head, now) or floor_at(self.head.floor, self.marks, now) > self.head.floor
 
-    def visible_to(self, key: SessionKey, now: datetime) -> bool:
-        """Whether it is there for this key: not expired, and within the scope."""
-        return find_visible(self.head, key, now) is not None
 
-    def load(self, query: LoadQuery) -> StoredSession:
-        """What ``StorageAdapter.load`` gives of it."""
-        past = self.past.get(query.commit_id) if query.commit_id is not None else None
-        replay = None
-        if past is not None:
-            replay = past.replay(
-                self.head, tuple(message for message in self.messages if message.commit_id == past.commit_id)
-            )
-        return StoredSession(self.head, self.data, self.state, _window(self.messages, query.window), replay)
+def load_from(session: HeldSession | None, key: SessionKey, query: LoadQuery, now: datetime) -> StoredSession | None:
+    """What ``StorageAdapter.load`` gives, of what the store has under the key's id."""
+    if session is None or not _is_visible(session, key, now):
+        return None
+    past = session.past.get(query.commit_id) if query.commit_id is not None else None
+    replay = None
+    if past is not None:
+        replay = past.replay(
+            session.head, tuple(message for message in session.messages if message.commit_id == past.commit_id)
+        )
+    return StoredSession(session.head, session.data, session.state, _window(session.messages, query.window), replay)
 
-    def read(self, query: MessageQuery) -> MessagePage:
-        """What ``StorageAdapter.read_messages`` gives of it."""
-        if query.after is not None:
-            found = [message for message in self.messages if message.seq > query.after]
-            return MessagePage(tuple(found[: query.limit]), more=len(found) > query.limit)
-        found = [message for message in self.messages if query.before is None or message.seq < query.before]
-        return MessagePage(tuple(found[-query.limit :]), more=len(found) > query.limit)
+
+def read_from(
+    session: HeldSession | None, key: SessionKey, query: MessageQuery, now: datetime, *, adapter: str
+) -> MessagePage:
+    """What ``StorageAdapter.read_messages`` gives, of what the store has under the key's id.
+
+    Raises:
+        SessionNotFound: there is none for this key.
+    """
+    if session is None or not _is_visible(session, key, now):
+        raise session_not_found(key.session_id, adapter, "read_messages")
+    if query.after is not None:
+        found = [message for message in session.messages if message.seq > query.after]
+        return MessagePage(tuple(found[: query.limit]), more=len(found) > query.limit)
+    found = [message for message in session.messages if query.before is None or message.seq < query.before]
+    return MessagePage(tuple(found[-query.limit :]), more=len(found) > query.limit)
 
 
 def commit_to(
@@ -106,10 +129,11 @@ def commit_to(
     """Makes a commit take effect, and gives the session it belongs to, and its result.
 
     The session is the one that was handed in, changed; or a new one, where there was none or it had expired: then the
-    result is ``created``. Where the result is ``replayed`` nothing changed, and there is nothing to write.
+    result is ``created``. Where the result is ``replayed`` there is nothing to write. Where its floor has risen,
+    messages left the history: what is written must not hold them any more.
 
     Args:
-        session: what the store has under the commit's id, whoever's and however old; time has passed for it.
+        session: what the store has under the commit's id, whoever's and however old.
         commit: the commit.
         now: the time.
         adapter: the adapter's name, for errors.
@@ -117,6 +141,8 @@ def commit_to(
     Raises:
         CommitIdReused, SessionExists, SessionNotFound, SessionConflict: it may not take effect; nothing changed.
     """
+    if session is not None:
+        session.pass_time(now)
     before = session.head if session else None
     past = session.past.get(commit.commit_id) if session else None
     replayed = judge(commit, before, past, now, adapter=adapter)
@@ -131,13 +157,49 @@ def commit_to(
     return session, result
 
 
+def may_delete(
+    session: HeldSession | None, key: SessionKey, expect: Token | None, now: datetime, *, adapter: str
+) -> bool:
+    """Whether ``StorageAdapter.delete`` is to remove what the store has under the key's id. False: there is none.
+
+    Raises:
+        SessionConflict: it is not at the token that is expected.
+    """
+    if session is None or not _is_visible(session, key, now):
+        return False
+    if expect is not None and session.head.token != expect:
+        raise session_conflict(key.session_id, expect, session.head.token, adapter, "delete")
+    return True
+
+
+def erased(sessions: Iterable[HeldSession], now: datetime) -> Erased:
+    """What ``StorageAdapter.delete_owner`` gives, of all sessions that it removes: those that expired do not count."""
+    histories = [session.head.message_count for session in _live(sessions, now)]
+    return Erased(len(histories), sum(histories))
+
+
+def swept(due: Sequence[HeldSession], limit: int, now: datetime) -> Swept:
+    """What ``StorageAdapter.sweep`` gives, of all sessions of the store for which ``is_due`` holds.
+
+    It takes the first ``limit``: of those that live on it lets the messages go whose time has come, to be written back;
+    the others are to be removed.
+    """
+    sessions = messages = 0
+    for session in due[:limit]:
+        if is_live(session.head, now):
+            messages += session.pass_time(now)
+        else:
+            sessions, messages = sessions + 1, messages + len(session.messages)
+    return Swept(sessions, messages, more=len(due) > limit)
+
+
 def page_of(sessions: Iterable[HeldSession], query: SessionQuery, now: datetime) -> SessionPage:
-    """What ``StorageAdapter.find_sessions`` gives, of all sessions of the query's namespace, whosever and however old.
+    """What ``StorageAdapter.find_sessions`` gives, of all sessions of the query's namespace.
 
     Raises:
         InvalidArgument: the cursor is not one of this order.
     """
-    heads = [session.head for session in sessions if _matches(session.head, query, now)]
+    heads = [session.head for session in _live(sessions, now) if _matches(session.head, query, now)]
     heads.sort(key=lambda head: position_of(head, query.order))
     if query.cursor is not None:
         stamp, session_id = read_cursor(query.cursor, query.order, int, str)
@@ -146,10 +208,8 @@ def page_of(sessions: Iterable[HeldSession], query: SessionQuery, now: datetime)
 
 
 def count(sessions: Iterable[HeldSession], query: StatsQuery, now: datetime) -> Stats:
-    """What ``StorageAdapter.stats`` gives, of all sessions of the query's namespace, whosever and however old."""
-    return add_up(
-        _group(session) for session in sessions if is_live(session.head, now) and query.scope.sees(session.head.user_id)
-    )
+    """What ``StorageAdapter.stats`` gives, of all sessions of the query's namespace."""
+    return add_up(_group(session) for session in _live(sessions, now) if query.scope.sees(session.head.user_id))
 
 
 def _group(session: HeldSession) -> Group:
@@ -173,7 +233,7 @@ def search(sessions: Iterable[HeldSession], query: SearchQuery, now: datetime) -
     Raises:
         InvalidArgument: the cursor is not one of a search.
     """
-    hits = [hit for session in sessions for hit in _hits(session, query, now)]
+    hits = [hit for session in _live(sessions, now) for hit in _hits(session, query)]
     if query.cursor is not None:
         score, session_id, seq = read_rank(query.cursor)
         hits = [hit for hit in hits if rank_of(hit) > (-score, session_id, seq)]
@@ -181,16 +241,12 @@ def search(sessions: Iterable[HeldSession], query: SearchQuery, now: datetime) -
     return page_of_hits(hits, query)
 
 
-def _hits(session: HeldSession, query: SearchQuery, now: datetime) -> Iterator[SearchHit]:
+def _hits(session: HeldSession, query: SearchQuery) -> Iterator[SearchHit]:
     head = session.head
-    if not is_live(head, now) or not query.scope.sees(head.user_id):
-        return
-    if query.session_id is not None and query.session_id != head.session_id:
-        return
-    floor = floor_at(head.floor, session.marks, now)
-    for message in session.messages:
-        if message.seq > floor and is_wanted(message, query):
-            yield SearchHit(head.session_id, message, query.terms.score(message.content))
+    if query.scope.sees(head.user_id) and query.session_id in {None, head.session_id}:
+        for message in session.messages:
+            if is_wanted(message, query):
+                yield SearchHit(head.session_id, message, query.terms.score(message.content))
 
 
 def is_wanted(message: StoredMessage, query: SearchQuery) -> bool:
@@ -202,6 +258,18 @@ def is_wanted(message: StoredMessage, query: SearchQuery) -> bool:
         and (query.until is None or message.created_at < query.until)
         and query.terms.match(message.content)
     )
+
+
+def _live(sessions: Iterable[HeldSession], now: datetime) -> Iterator[HeldSession]:
+    for session in sessions:
+        session.pass_time(now)
+        if is_live(session.head, now):
+            yield session
+
+
+def _is_visible(session: HeldSession, key: SessionKey, now: datetime) -> bool:
+    session.pass_time(now)
+    return find_visible(session.head, key, now) is not None
 
 
 def _apply(commit: Commit, session: HeldSession, after: Head, result: Committed, now: datetime) -> None:
@@ -235,8 +303,7 @@ def _window(messages: list[StoredMessage], window: int | None) -> tuple[StoredMe
 def _matches(head: Head, query: SessionQuery, now: datetime) -> bool:
     before = now - query.older_than if isinstance(query.older_than, timedelta) else query.older_than
     return (
-        is_live(head, now)
-        and query.scope.sees(head.user_id)
+        query.scope.sees(head.user_id)
         and (query.status is None or head.status == query.status)
         and (query.agent_name is None or head.agent_name == query.agent_name)
         and (query.route is None or head.current_route == query.route)

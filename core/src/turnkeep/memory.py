@@ -10,22 +10,32 @@ from turnkeep.contract import (
     PAST_COMMITS,
     Capability,
     Check,
-    Erased,
     HealthReport,
     Level,
     StorageAdapter,
     Support,
-    Swept,
 )
-from turnkeep.held import HeldSession, commit_to, count, page_of, search
-from turnkeep.judge import is_live, session_conflict, session_not_found
+from turnkeep.held import (
+    HeldSession,
+    commit_to,
+    count,
+    erased,
+    load_from,
+    may_delete,
+    page_of,
+    read_from,
+    search,
+    swept,
+)
+from turnkeep.judge import is_live
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from turnkeep.contract import (
         Commit,
         Committed,
+        Erased,
         LoadQuery,
         MessagePage,
         MessageQuery,
@@ -38,6 +48,7 @@ if TYPE_CHECKING:
         Stats,
         StatsQuery,
         StoredSession,
+        Swept,
         Token,
     )
     from turnkeep.urls import StorageURL
@@ -101,74 +112,53 @@ class MemoryAdapter(StorageAdapter):
 
     async def load(self, key: SessionKey, query: LoadQuery) -> StoredSession | None:
         with self._lock:
-            record = self._visible(key)
-            return None if record is None else record.load(query)
+            return load_from(self._record(key), key, query, self._clock())
 
     async def commit(self, commit: Commit) -> Committed:
         with self._lock:
-            now = self._clock()
-            identity = (commit.key.scope.namespace, commit.key.session_id)
-            self._records[identity], result = commit_to(self._current(identity, now), commit, now, adapter=self.name)
+            record, result = commit_to(self._record(commit.key), commit, self._clock(), adapter=self.name)
+            self._records[_identity(commit.key)] = record
             return result
 
     async def read_messages(self, key: SessionKey, query: MessageQuery) -> MessagePage:
         with self._lock:
-            record = self._visible(key)
-            if record is None:
-                raise session_not_found(key.session_id, self.name, "read_messages")
-            return record.read(query)
+            return read_from(self._record(key), key, query, self._clock(), adapter=self.name)
 
     async def find_sessions(self, query: SessionQuery) -> SessionPage:
         with self._lock:
-            now = self._clock()
-            return page_of(self._live(query.scope, now), query, now)
+            return page_of(self._in(query.scope), query, self._clock())
 
     async def delete(self, key: SessionKey, *, expect: Token | None = None) -> bool:
         with self._lock:
-            record = self._visible(key)
-            if record is None:
-                return False
-            if expect is not None and record.head.token != expect:
-                raise session_conflict(key.session_id, expect, record.head.token, self.name, "delete")
-            del self._records[key.scope.namespace, key.session_id]
-            return True
+            found = may_delete(self._record(key), key, expect, self._clock(), adapter=self.name)
+            if found:
+                del self._records[_identity(key)]
+            return found
 
     async def delete_owner(self, scope: Scope) -> Erased:
         with self._lock:
-            now = self._clock()
-            counted = list(self._live(scope, now))
-            for identity in [
-                identity
-                for identity, record in self._records.items()
-                if identity[0] == scope.namespace and scope.sees(record.head.user_id)
-            ]:
-                del self._records[identity]
-            return Erased(len(counted), sum(record.head.message_count for record in counted))
+            gone = [record for record in self._in(scope) if scope.sees(record.head.user_id)]
+            for record in gone:
+                del self._records[scope.namespace, record.head.session_id]
+            return erased(gone, self._clock())
 
     async def sweep(self, limit: int) -> Swept:
         with self._lock:
             now = self._clock()
-            due = [identity for identity, record in self._records.items() if record.is_due(now)]
-            sessions = messages = 0
-            for identity in due[:limit]:
-                record = self._records[identity]
-                if is_live(record.head, now):
-                    messages += record.pass_time(now)
-                else:
-                    del self._records[identity]
-                    sessions, messages = sessions + 1, messages + len(record.messages)
-            return Swept(sessions, messages, more=len(due) > limit)
+            due = [record for record in self._records.values() if record.is_due(now)]
+            for record in due[:limit]:
+                if not is_live(record.head, now):
+                    del self._records[record.head.namespace, record.head.session_id]
+            return swept(due, limit, now)
 
     async def stats(self, query: StatsQuery) -> Stats:
         with self._lock:
-            now = self._clock()
-            return count(self._live(query.scope, now), query, now)
+            return count(self._in(query.scope), query, self._clock())
 
     async def search_messages(self, query: SearchQuery) -> SearchPage:
         """As the contract says, by reading every message of the scope."""
         with self._lock:
-            now = self._clock()
-            return search(self._live(query.scope, now), query, now)
+            return search(self._in(query.scope), query, self._clock())
 
     def snapshot(self) -> dict[str, list[dict[str, Any]]]:
         """Everything stored, as plain copies: ``{"sessions": […], "messages": […]}``. For tests."""
@@ -208,22 +198,12 @@ class MemoryAdapter(StorageAdapter):
         with self._lock:
             self._records.clear()
 
-    def _current(self, identity: tuple[str, str], now: datetime) -> HeldSession | None:
-        """The record with every mark that has passed applied."""
-        record = self._records.get(identity)
-        if record is not None:
-            record.pass_time(now)
-        return record
+    def _record(self, key: SessionKey) -> HeldSession | None:
+        return self._records.get(_identity(key))
 
-    def _visible(self, key: SessionKey) -> HeldSession | None:
-        now = self._clock()
-        record = self._current((key.scope.namespace, key.session_id), now)
-        return record if record is not None and record.visible_to(key, now) else None
+    def _in(self, scope: Scope) -> list[HeldSession]:
+        return [record for (namespace, _), record in self._records.items() if namespace == scope.namespace]
 
-    def _live(self, scope: Scope, now: datetime) -> Iterable[HeldSession]:
-        for identity in list(self._records):
-            record = self._current(identity, now)
-            if record is None or identity[0] != scope.namespace:
-                continue
-            if is_live(record.head, now) and scope.sees(record.head.user_id):
-                yield record
+
+def _identity(key: SessionKey) -> tuple[str, str]:
+    return key.scope.namespace, key.session_id

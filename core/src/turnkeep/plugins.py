@@ -367,22 +367,25 @@ class Plugins(HookCalls):
                 return _again(entry.error)
             return AdapterNotFound(f"there is no adapter for {scheme!r:.80}: plugin {entry.offers.origin} is blocked")
         hint = adapter_hint(scheme, self.schemes)
-        return AdapterNotFound(
-            f"there is no adapter for {scheme!r:.80}{f': {hint}' if hint else ''}. {self._inventory(self.schemes)}"
-        )
+        return AdapterNotFound(f"there is no adapter for {scheme!r:.80}{_told(hint)} {self._inventory(self.schemes)}")
 
     def _no_provider(self, name: str) -> ConfigurationError:
         for entry in self._entries:
             if entry.error is not None and (name == entry.name or name in entry.offers.providers):
                 return _again(entry.error)
         near = nearest(name, self.provider_names)
-        hint = f": did you mean {near}?" if near else ""
-        return InvalidArgument(f"there is no provider {name!r:.80}{hint}. {self._inventory(self.provider_names)}")
+        hint = f"did you mean {near}?" if near else ""
+        return InvalidArgument(f"there is no provider {name!r:.80}{_told(hint)} {self._inventory(self.provider_names)}")
 
     def _inventory(self, names: tuple[str, ...]) -> str:
         broken = [entry.name for entry in self._entries if entry.error is not None]
         also = f"; broken, so what they offer is not known: {', '.join(broken)}" if broken else ""
         return f"Installed: {', '.join(names) or 'none'}{also}"
+
+
+def _told(hint: str) -> str:
+    """The hint, which may be empty, and the end of the sentence it is a part of."""
+    return f": {hint}" if hint.endswith("?") else f": {hint}." if hint else "."
 
 
 def _again(error: PluginLoadError) -> PluginLoadError:

@@ -124,9 +124,9 @@ class StorageURL:
 
     def _refuse(self, name: str) -> NoReturn:
         near = difflib.get_close_matches(name, self._known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        known = ", ".join(sorted(self._known))
-        raise InvalidArgument(f"{self.scheme} URLs have no option {name!r:.80}; {hint}Known: {known}")
+        hint = f"; did you mean {near[0]}?" if near else "."
+        known = ", ".join(sorted(self._known)) or "none"
+        raise InvalidArgument(f"{self.scheme} URLs have no option {name!r:.80}{hint} Known: {known}")
 
 
 def anchored(text: str) -> str:

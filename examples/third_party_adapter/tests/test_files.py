@@ -1,14 +1,17 @@
 """What only this adapter has: files, as a process that died leaves them, and processes that share them."""
 
 import asyncio
+import errno
 import multiprocessing
+import os
+from datetime import timedelta
 
 import pytest
 
-from turnkeep import CorruptRecord, Expect, LoadQuery, connect, create_session
+from turnkeep import CommitOutcomeUnknown, CorruptRecord, Expect, LoadQuery, connect, create_session
 from turnkeep_jsonl.adapter import JsonlAdapter
 from turnkeep_jsonl.files import path_of
-from turnkeep_testkit import new_commit, new_key
+from turnkeep_testkit import FakeClock, new_commit, new_key
 
 KEY = new_key()
 
@@ -52,6 +55,38 @@ def test_a_line_that_is_whole_and_damaged_is_told(run, path):
     for call in (("load", KEY, LoadQuery()), ("commit", new_commit(KEY, "three", expect=Expect.ANY))):
         with pytest.raises(CorruptRecord):
             run(*call)
+
+
+@pytest.mark.parametrize("change", [lambda lines: lines[1:], lambda lines: [*lines, lines[1]]], ids=["lost", "twice"])
+def test_a_line_that_is_lost_or_there_twice_is_told(run, path, change):
+    append(run, "two")
+    append(run, "three")
+    path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(CorruptRecord):
+        run("load", KEY, LoadQuery())
+
+
+def test_a_message_that_left_by_age_leaves_the_file_with_the_next_commit(tmp_path):
+    clock, key = FakeClock(), new_key()
+    adapter = JsonlAdapter(tmp_path, clock=clock)
+    asyncio.run(adapter.commit(new_commit(key, "an old secret", message_ttl=timedelta(hours=1))))
+    clock.advance(timedelta(hours=1))
+    asyncio.run(adapter.commit(new_commit(key, "new", expect=Expect.ANY)))
+    assert b"an old secret" not in path_of(tmp_path, key).read_bytes()
+
+
+def test_an_outcome_that_nobody_knows_is_told(run, path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, "made up")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(CommitOutcomeUnknown) as caught:
+        append(run, "two")
+    assert caught.value.commit_id
+    with pytest.raises(CommitOutcomeUnknown) as caught:
+        run("delete", KEY)
+    assert caught.value.commit_id == ""
+    assert not path.exists()
 
 
 def test_a_file_that_was_begun_and_has_no_line_is_no_session(run, path):

@@ -29,6 +29,9 @@ class TestFile(AdapterSuite):
         self.path, self.monkeypatch = tmp_path / "store.db", monkeypatch
         return lambda: SQLiteAdapter(self.path, clock=fake_clock)
 
+    def connect_url(self):
+        return f"sqlite:///{self.path}"
+
     async def remains(self, key):
         return count_rows(self.path, key)
 

@@ -74,9 +74,9 @@ def test_the_terminal_shows_a_column_per_adapter(run):
             "* memory * other*",
             "ATOMIC_TURN *full, proved *full, proved*",
             "DURABLE *none *none*",
-            "SEARCH *none, proved *none, proved*",
+            "SEARCH *full, proved *full, proved*",
             "STATS *full, proved *full, failed*",
-            "tests *passed*2 failed*",
+            "tests *passed*3 failed*",
             "memory: DURABLE is none: the store ends with its process",
         ]
     )
@@ -105,7 +105,7 @@ def test_json_tells_everything(report):
     assert sorted(other["suites"]) == ["AtomicTurnSuite", "CapabilitySuite"]
     assert other["suites"]["AtomicTurnSuite"]["counts"]["failed"] == 0
     failed = other["suites"]["CapabilitySuite"]["not_passed"]
-    assert [each["outcome"] for each in failed if each["outcome"] != "skipped"] == ["failed", "failed"]
+    assert [each["outcome"] for each in failed if each["outcome"] != "skipped"] == ["failed"] * 3
     assert failed[0] == {
         "test": "test_capability_stats",
         "class": "TestOther",
@@ -136,7 +136,7 @@ def test_markdown_is_a_table_that_holds_together(run, pytester):
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {4}
     assert "| `DURABLE` | none: the store ends with its process | none: the store ends with its process |" in table
-    assert "- other: test_capability_stats and 1 more: RuntimeError: a pipe | broke" in text
+    assert "- other: test_capability_stats and 2 more: RuntimeError: a pipe | broke" in text
 
 
 def test_a_report_that_cannot_be_written_stops_the_run_before_it_begins(run):
@@ -275,3 +275,29 @@ def test_an_adapter_that_cannot_declare_itself_fails_tests_and_not_the_run(run):
     )
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*memory*", "tests *failed*"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--tb=short"], ["--tb=long"], ["--tb=native"], ["--tb=line"], ["--tb=no"], ["--show-capture=no"], ["-q"]],
+    ids=" ".join,
+)
+def test_a_failed_test_says_what_to_check(run, options):
+    said = run(TWO, "-k", "test_capability_stats and Other and not gone", *options).stdout.str()
+    assert re.search(r"On failure\b[^\n]*\n?[^\n]*compare with `MemoryAdapter.stats`", said)
+
+
+def test_what_to_check_goes_with_the_report_as_a_section(run, pytester):
+    run(TWO, "-k", "test_capability_stats and Other")
+    sections = []
+
+    class Watch:
+        def pytest_runtest_logreport(self, report):
+            sections.extend(report.sections)
+
+    pytester.inline_run("-p", "no:asyncio", "-k", "test_capability_stats and Other", plugins=[Watch()])
+    assert ("On failure", "compare with `MemoryAdapter.stats`.") in sections
+
+
+def test_what_passes_says_nothing_of_failures(run):
+    assert "On failure" not in run(TWO, "-k", "test_capability_stats and Memory").stdout.str()

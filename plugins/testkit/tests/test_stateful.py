@@ -16,19 +16,16 @@ from turnkeep_testkit.stateful import SessionMachine
 class LooksAtItsMarksOnly(MemoryAdapter):
     """Reads leave the stored floor alone; a commit or a sweep moves it. As a database does it."""
 
-    def _current(self, identity, now):
-        record = self._records.get(identity)
-        if record is None:
-            return None
-        stored = self._records[identity] = replace(record, messages=list(record.messages))
-        seen = super()._current(identity, now)
-        self._records[identity] = replace(stored, head=record.head, messages=record.messages)
-        return seen
+    def _record(self, key):
+        record = super()._record(key)
+        return record and _copy(record)
 
-    async def sweep(self, limit):
-        for identity in list(self._records):
-            self._records[identity] = super()._current(identity, self._clock())
-        return await super().sweep(limit)
+    def _in(self, scope):
+        return [_copy(record) for record in super()._in(scope)]
+
+
+def _copy(record):
+    return replace(record, messages=list(record.messages))
 
 
 @pytest.fixture(params=[MemoryAdapter, LooksAtItsMarksOnly])

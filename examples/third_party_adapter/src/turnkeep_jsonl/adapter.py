@@ -6,10 +6,10 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from turnkeep.contract import Capability, Check, Erased, HealthReport, Level, StorageAdapter, Support, Swept
-from turnkeep.errors import InvalidArgument, SchemaMissing
-from turnkeep.held import commit_to, count, page_of
-from turnkeep.judge import is_live, session_conflict, session_not_found
+from turnkeep.contract import Capability, Check, HealthReport, Level, StorageAdapter, Support
+from turnkeep.errors import ForeignTable, InvalidArgument, SchemaMissing
+from turnkeep.held import commit_to, count, erased, load_from, may_delete, page_of, read_from, swept
+from turnkeep.judge import is_live
 from turnkeep_jsonl.calls import alone, reading, writing
 from turnkeep_jsonl.files import append, path_of, read, remove, rewrite
 
@@ -39,7 +39,6 @@ class JsonlAdapter(StorageAdapter):
         """``jsonl:///relative/directory`` or ``jsonl:////absolute/directory``."""
         if url.host or url.username or url.password or not url.path.strip("/"):
             raise InvalidArgument("write jsonl:///relative/directory or jsonl:////absolute/directory")
-        url.finish()
         return cls(url.path[1:])
 
     # Opening
@@ -51,14 +50,17 @@ class JsonlAdapter(StorageAdapter):
     async def aclose(self):
         """Nothing stays open between two calls."""
 
-    async def check(self):
-        good = os.access(self.root, os.W_OK)
+    @alone
+    def check(self):
+        good = self.root.is_dir() and os.access(self.root, os.W_OK)
         detail = f"{self.root} {'can' if good else 'cannot'} be written to"
         return HealthReport(self.name, (Check("directory", good, detail, "" if good else "open() makes it"),))
 
     @alone
     def migrate(self, *, dry_run=False):
-        if self.root.is_dir():
+        if self.root.exists():
+            if not self.root.is_dir():
+                raise ForeignTable(f"{self.root} is no directory", adapter=self.name)
             return []
         if not dry_run:
             self.root.parent.mkdir(parents=True, exist_ok=True)
@@ -72,15 +74,11 @@ class JsonlAdapter(StorageAdapter):
 
     @reading
     def load(self, key, query):
-        session = self._visible(key)
-        return session.load(query) if session else None
+        return load_from(read(path_of(self.root, key)), key, query, self._clock())
 
     @reading
     def read_messages(self, key, query):
-        session = self._visible(key)
-        if session is None:
-            raise session_not_found(key.session_id, self.name, "read_messages")
-        return session.read(query)
+        return read_from(read(path_of(self.root, key)), key, query, self._clock(), adapter=self.name)
 
     @reading
     def find_sessions(self, query):
@@ -95,58 +93,42 @@ class JsonlAdapter(StorageAdapter):
     @writing
     def commit(self, commit):
         path = path_of(self.root, commit.key)
-        session, result = commit_to(self._session(path), commit, self._clock(), adapter=self.name)
-        if result.created or commit.drop_history:
-            rewrite(path, session)  # nothing of a former life, or of what was dropped, stays in the file
+        session = read(path)
+        floor = session.head.floor if session else 0
+        session, result = commit_to(session, commit, self._clock(), adapter=self.name)
+        if result.created or session.head.floor > floor:
+            rewrite(path, session)  # nothing of a former life, or of what left the history, stays in the file
         elif not result.replayed:
             append(path, session, result)
         return result
 
     @writing
     def delete(self, key, *, expect=None):
-        session = self._visible(key)
-        if session is None:
-            return False
-        if expect is not None and session.head.token != expect:
-            raise session_conflict(key.session_id, expect, session.head.token, self.name, "delete")
-        remove(path_of(self.root, key))
-        return True
+        path = path_of(self.root, key)
+        found = may_delete(read(path), key, expect, self._clock(), adapter=self.name)
+        if found:
+            remove(path)
+        return found
 
     @writing
     def delete_owner(self, scope):
-        found = {path: held for path, held in self._all(scope.namespace).items() if scope.sees(held.head.user_id)}
-        for path in found:
+        gone = {path: held for path, held in self._all(scope.namespace).items() if scope.sees(held.head.user_id)}
+        for path in gone:
             remove(path)
-        live = [session.head for session in found.values() if is_live(session.head, self._clock())]
-        return Erased(len(live), sum(head.message_count for head in live))
+        return erased(gone.values(), self._clock())
 
     @writing
     def sweep(self, limit):
-        sessions = messages = 0
-        for path, session in self._all("*").items():
-            left = len(read(path).messages) - len(session.messages)  # by age, and they are still in the file
-            if is_live(session.head, self._clock()):
-                if left:
-                    rewrite(path, session)
-                messages += left
-            elif sessions == limit:
-                return Swept(sessions, messages, more=True)
+        now = self._clock()
+        due = {path: session for path, session in self._all("*").items() if session.is_due(now)}
+        result = swept(list(due.values()), limit, now)
+        for path, session in list(due.items())[:limit]:
+            if is_live(session.head, now):
+                rewrite(path, session)
             else:
                 remove(path)
-                sessions, messages = sessions + 1, messages + left + len(session.messages)
-        return Swept(sessions, messages, more=False)
-
-    # How it is done
-
-    def _session(self, path):
-        if session := read(path):
-            session.pass_time(self._clock())
-        return session
-
-    def _visible(self, key):
-        session = self._session(path_of(self.root, key))
-        return session if session and session.visible_to(key, self._clock()) else None
+        return result
 
     def _all(self, namespace):
-        found = {path: self._session(path) for path in sorted(self.root.glob(f"in-{namespace}/*.jsonl"))}
+        found = {path: read(path) for path in sorted(self.root.glob(f"{namespace}~*.jsonl"))}
         return {path: session for path, session in found.items() if session}

@@ -21,9 +21,9 @@ def locked(root, *, shared=False):
 
 
 def path_of(root, key):
-    """Where a session is. An id may be longer than the name of a file, and a namespace may be called ``..``."""
+    """Where a session is. An id may have any characters and be too long for a file's name; no namespace has a ``~``."""
     name = hashlib.sha256(key.session_id.encode()).hexdigest()
-    return root / f"in-{key.scope.namespace}" / f"{name}.jsonl"
+    return root / f"{key.scope.namespace}~{name}.jsonl"
 
 
 def read(path):
@@ -44,33 +44,37 @@ def append(path, session, result):
         file.seek(end)
         if file.write(line) < len(line):
             raise OSError(errno.ENOSPC, "the line does not fit")  # it has no end, so it is not there
-        try:
-            os.fsync(file)
-        except OSError as error:
-            raise CommitOutcomeUnknown(str(error), commit_id=result.token.commit_id, adapter="jsonl") from error
+        _settle(file.fileno(), result.token.commit_id)
 
 
 def rewrite(path, session):
     """Makes the file one line, all of the session as it is now: at once, or not at all."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:
         file.write(write_line(session) + b"\n")
         file.flush()
         os.fsync(file)
     draft.replace(path)
-    _sync(path.parent)
+    _settle_names(path.parent, session.head.token.commit_id)
 
 
 def remove(path):
     """Removes a session, for good once this returns."""
+    path.with_suffix(".draft").unlink(missing_ok=True)  # of a rewrite that died
     path.unlink()
-    _sync(path.parent)
+    _settle_names(path.parent)
 
 
-def _sync(directory):
+def _settle_names(directory, commit_id=""):
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _settle(descriptor, commit_id)
     finally:
         os.close(descriptor)
+
+
+def _settle(descriptor, commit_id):
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # it is done already, and may not last
+        raise CommitOutcomeUnknown(str(error), commit_id=commit_id, adapter="jsonl") from error

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
         OrderSuite,
         ReadYourWritesSuite,
         SchemaSuite,
+        SearchSuite,
         StatefulSuite,
+        URLSuite,
     )
     from turnkeep_testkit.wrapping import WrappedAdapter
 
@@ -71,7 +73,9 @@ __all__ = [
     "RecordingAdapter",
     "SchemaSuite",
     "ScriptedProvider",
+    "SearchSuite",
     "StatefulSuite",
+    "URLSuite",
     "WrappedAdapter",
     "new_commit",
     "new_key",

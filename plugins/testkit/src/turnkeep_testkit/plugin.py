@@ -31,6 +31,9 @@ _SUITES: Final = "turnkeep_testkit.suites.base"
 _FACTS: Final = "turnkeep_facts"
 """The attribute of a report that says what the kit knows of the test: it passes between processes with the report."""
 
+_TO_CHECK: Final = "On failure"
+"""The section of a report that says what to check, as the docstring of the test does."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds ``--turnkeep-campaign`` and ``--turnkeep-report``."""
@@ -61,13 +64,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Lets the facts about a test of the kit travel with its report, also from a worker process."""
+    """Lets the facts about a test of the kit travel with its report, also from a worker process; and what to check."""
     report = yield
     if (owner := _owner(item)) is not None:
-        from turnkeep_testkit.report import describe
+        from turnkeep_testkit.report import describe, what_to_check
 
         test = cast("pytest.Function", item)
         setattr(report, _FACTS, describe(cast("Suite", test.instance), owner, test.originalname, test.name))
+        if report.when == "call" and report.failed:
+            report.sections.append((_TO_CHECK, what_to_check(owner, test.originalname)))
     return report
 
 
@@ -147,6 +152,10 @@ class _Reporter:
         self._written = write(_path(self._config, target), self._columns(), self._run())
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not _shows_sections(self._config):
+            for report in terminalreporter.getreports("failed"):
+                for text in [text for name, text in report.sections if name == _TO_CHECK]:
+                    terminalreporter.write_line(f"{_TO_CHECK} of {report.nodeid}: {text}")
         if columns := self._columns():
             from turnkeep_testkit.rendering import to_lines
 
@@ -174,6 +183,11 @@ class _Reporter:
                 **{name: metadata.version(name) for name in ("turnkeep", "turnkeep-testkit")},
             },
         }
+
+
+def _shows_sections(config: pytest.Config) -> bool:
+    """Whether pytest itself shows the sections of a report."""
+    return config.getoption("tbstyle") not in {"line", "no"} and config.getoption("showcapture") == "all"
 
 
 def _owner(item: pytest.Item) -> type | None:

@@ -6,6 +6,7 @@ processes of pytest-xdist.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
@@ -123,6 +124,12 @@ def describe(suite: Suite, owner: type, test: str, name: str) -> Facts:
         capabilities={each: (support.level.value, support.reason) for each, support in declared.items()},
         figures=[(figure.plan, figure.what, figure.value) for figure in getattr(suite, "figures", ())],
     )
+
+
+def what_to_check(owner: type, test: str) -> str:
+    """What the docstring of a test that a class of the kit brought ends with; on one line, without "On failure:"."""
+    said = inspect.getdoc(vars(owner)[test]) or ""
+    return " ".join(said.rpartition("On failure:")[2].split())
 
 
 class Report:

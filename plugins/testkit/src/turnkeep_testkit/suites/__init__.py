@@ -22,6 +22,7 @@ from turnkeep_testkit.suites.schema import SchemaSuite
 from turnkeep_testkit.suites.search import SearchSuite
 from turnkeep_testkit.suites.stateful import StatefulSuite
 from turnkeep_testkit.suites.swap import CompareAndSwapSuite
+from turnkeep_testkit.suites.url import URLSuite
 
 __all__ = [
     "AdapterSuite",
@@ -45,12 +46,14 @@ __all__ = [
     "SearchSuite",
     "StatefulSuite",
     "Suite",
+    "URLSuite",
     "starts_closed",
 ]
 
 
 class AdapterSuite(
     LifecycleSuite,
+    URLSuite,
     SchemaSuite,
     AtomicTurnSuite,
     CompareAndSwapSuite,

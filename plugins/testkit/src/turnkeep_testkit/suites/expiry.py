@@ -160,7 +160,8 @@ class ExpirySuite(Suite):
     async def test_g12_messages_leave_by_age(self) -> None:
         """Messages older than their `message_ttl` leave the history; the session, its data and its numbers stay.
 
-        On failure: apply `turnkeep.retention.floor_at` to every read and commit.
+        On failure: apply `turnkeep.retention.floor_at` to every read and commit. `turnkeep.held` does it; who works on
+        a `HeldSession` alone calls its `pass_time` first.
         """
         key, _ = await self.create("old 1", "old 2", data='{"a":1}', message_ttl=self.moment)
         await self.wait(self.moment)
@@ -178,7 +179,8 @@ class ExpirySuite(Suite):
     async def test_g12_messages_without_an_age_stay(self) -> None:
         """A commit without `message_ttl` after one with it: only the older ones leave.
 
-        On failure: the last commit's ttl is applied to all messages.
+        On failure: the last commit's ttl is applied to all messages; or reads do not look at the marks at all, and
+        nothing left: then see `test_g12_messages_leave_by_age` first.
         """
         key, _ = await self.create("leaves", message_ttl=self.moment)
         await self.append(key, "stays")
@@ -281,7 +283,7 @@ class ExpirySuite(Suite):
     async def test_g12_an_expired_session_of_an_owner_is_erased_too(self) -> None:
         """`delete_owner` leaves nothing of the owner's expired sessions, but counts the living ones.
 
-        On failure: `delete_owner` skips what is expired and not purged yet.
+        On failure: `delete_owner` skips what is expired and not purged yet, or counts it.
         """
         gone, _ = await self.create("one", key=self.new_key("ana"), user_id="ana", ttl=self.moment)
         alive, _ = await self.create("two", key=self.new_key("ana"), user_id="ana")

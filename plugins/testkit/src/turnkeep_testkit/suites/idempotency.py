@@ -156,7 +156,8 @@ class IdempotencySuite(Suite):
     async def test_g3_an_old_swap_never_lands_twice(self) -> None:
         """A commit with a token that the session has forgotten conflicts; it is never applied again.
 
-        On failure: a session that forgets a commit id must still compare the token.
+        On failure: a session that forgets a commit id must still compare the token; or IDEMPOTENT_FOREVER is declared
+        FULL, and is not: see `test_g3_forever_means_for_ever`.
         """
         key, first = await self.create("zero")
         oldest = new_commit(key, "oldest", expect=first.token)

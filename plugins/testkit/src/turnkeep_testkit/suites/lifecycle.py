@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from turnkeep.contract import CONTRACT_VERSION, HealthReport, LoadQuery, SessionQuery
-from turnkeep.errors import SchemaMissing
+from turnkeep.contract import (
+    CONTRACT_VERSION,
+    Expect,
+    HealthReport,
+    LoadQuery,
+    MessageQuery,
+    SearchQuery,
+    SessionQuery,
+    StatsQuery,
+)
+from turnkeep.errors import ConfigurationError, NotSupported, SchemaMissing
+from turnkeep.words import Terms
 from turnkeep_testkit.making import new_commit
 from turnkeep_testkit.suites.base import Suite, starts_closed, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 
 class LifecycleSuite(Suite):
@@ -86,6 +100,38 @@ class LifecycleSuite(Suite):
             await self.adapter.open()
             await self.append(key, str(number))
         assert texts((await self.load(key)).messages) == ["one", "0", "1", "2"]
+
+    @starts_closed
+    async def test_a_call_before_open_or_after_close_is_told(self) -> None:
+        """A call of an adapter that is not open raises `ConfigurationError`; or works, where there is nothing to open.
+
+        On failure: a client is used that is not there (`None` has no attribute …); ask for it in one place, which
+        raises `ConfigurationError`.
+        """
+        self.adapter = await self.another()
+        key, _ = await self.create("one")
+        adapter = await self.unopened()
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: adapter.load(key, LoadQuery()),
+            lambda: adapter.read_messages(key, MessageQuery(10)),
+            lambda: adapter.find_sessions(SessionQuery(self.scope, 10)),
+            lambda: adapter.stats(StatsQuery(self.scope)),
+            lambda: adapter.search_messages(SearchQuery(self.scope, Terms.parse("one"), 10)),
+            lambda: adapter.commit(new_commit(key, "two", expect=Expect.ANY)),
+            lambda: adapter.sweep(10),
+            lambda: adapter.delete(self.new_key()),
+            lambda: adapter.delete_owner(self.owned("nobody")),
+        ]
+        for _ in range(2):
+            for call in calls:
+                try:
+                    await call()
+                except (ConfigurationError, NotSupported):
+                    continue
+                except Exception as error:
+                    raise AssertionError(f"what it raises is ConfigurationError, not {error!r}") from error
+            await adapter.open()
+            await adapter.aclose()
 
     async def test_close_lets_pending_work_end(self) -> None:
         """Commits that were begun before `aclose` either end well or fail; none hangs, none is half done.

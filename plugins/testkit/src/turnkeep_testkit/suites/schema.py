@@ -10,6 +10,7 @@ import pytest
 from turnkeep.contract import StorageAdapter
 from turnkeep.errors import ForeignTable, SchemaError, SchemaMissing, SchemaOutdated, SchemaTooNew
 from turnkeep_testkit.suites.base import Suite, starts_closed
+from turnkeep_testkit.together import Together
 
 if TYPE_CHECKING:
     from turnkeep.contract import SessionKey, StoredSession
@@ -53,7 +54,8 @@ class SchemaSuite(Suite):
     async def test_schema_missing_is_told(self) -> None:
         """`open(auto_create=False)` on an empty store: `SchemaMissing` that names the command, and nothing is made.
 
-        On failure: the schema is made although it was told not to. If the store has no schema, set `no_schema` to why.
+        On failure: the schema is made although it was told not to; or the message does not hold `turnkeep migrate`; or
+        `check` finds nothing wrong. If the store has no schema, set `no_schema` to why.
         """
         if self.no_schema:
             await (await self.unopened()).open(auto_create=False)  # and if it has one after all, this raises
@@ -117,16 +119,21 @@ class SchemaSuite(Suite):
         report = await adapter.check()
         assert report.ok, str(report)
 
+    @pytest.mark.parametrize("attempt", range(3))
     @starts_closed
-    async def test_schema_two_migrate_at_once(self) -> None:
+    async def test_schema_two_migrate_at_once(self, attempt: int) -> None:
         """Of several that migrate an empty store at once each step is taken by one; all end well.
 
-        On failure: two starters race; take a lock before the version is read, and read it again behind the lock.
+        On failure: two starters race; take a lock before the version is read, and read it again behind the lock. What
+        makes a thing only where there is none (`CREATE`, `mkdir`, `open("x")`) has to tell who made it.
         """
+        threads = Together(4)
+        asyncio.get_running_loop().set_default_executor(threads)
         adapter = await self._closed()
         steps = await adapter.migrate(dry_run=True)
         others = [await self.unopened() for _ in range(3)]
-        taken = await asyncio.gather(adapter.migrate(), *(other.migrate() for other in others))
+        with threads.in_step():
+            taken = await asyncio.gather(adapter.migrate(), *(other.migrate() for other in others))
         assert sorted(step for some in taken for step in some) == sorted(steps)
         await adapter.open(auto_create=False)
         self.adapter = adapter
@@ -135,7 +142,8 @@ class SchemaSuite(Suite):
     async def test_schema_older_is_explained(self) -> None:
         """`open` on an older schema: `SchemaOutdated` that names the command, whatever `auto_create`; nothing changed.
 
-        On failure: `open` upgrades by itself, behind the backs of other processes that still run the older version.
+        On failure: `open` upgrades by itself, behind the backs of other processes that still run the older version; or
+        the message does not hold `turnkeep migrate`.
         """
         await self._session()
         await self.make_schema_older()
@@ -170,7 +178,8 @@ class SchemaSuite(Suite):
     async def test_schema_newer_is_left_alone(self) -> None:
         """A newer schema: `open` and `migrate` raise `SchemaTooNew` that says to upgrade; not one byte is changed.
 
-        On failure: compare the version in the store with the newest this code knows before anything is written.
+        On failure: compare the version in the store with the newest this code knows before anything is written. The
+        message has to say "upgrade".
         """
         await self._session()
         await self.make_schema_newer()
