@@ -6,6 +6,7 @@ Parameters are named ``of_…`` where they choose rows and ``new_…`` where the
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
@@ -113,6 +114,12 @@ _SERVER_CLOCKS: Final = {
 def has_server_clock(dialect: str) -> bool:
     """Whether this database is asked for the time; elsewhere it is the application's."""
     return dialect in _SERVER_CLOCKS
+
+
+@lru_cache(maxsize=32)
+def statements_for(tables: Tables, dialect: str, *, counts: bool, client_clock: bool) -> Statements:
+    """The statements of adapters over the same tables: they are built, and compiled by an engine, once."""
+    return Statements(tables, dialect, counts=counts, client_clock=client_clock)
 
 
 class Statements:
