@@ -110,6 +110,9 @@ _SERVER_CLOCKS: Final = {
     "mariadb": "UTC_TIMESTAMP(6)",
 }
 
+_GREATEST: Final = {"postgresql": "greatest", "mysql": "greatest", "mariadb": "greatest", "sqlite": "max"}
+"""The function that finds the larger of two; SQL has none of its own."""
+
 
 def has_server_clock(dialect: str) -> bool:
     """Whether this database is asked for the time; elsewhere it is the application's."""
@@ -341,6 +344,13 @@ class Statements:
             return func.length(cast(column, LargeBinary()))
         return func.octet_length(column)
 
+    def _greatest(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The larger of two."""
+        name = _GREATEST.get(self.dialect)
+        if name is None:
+            return case((one > other, one), else_=other)
+        return getattr(func, name)(one, other, type_=number())
+
     # Loading and finding
 
     def _load(self, wanted: ColumnElement[bool] | None) -> Select[Any]:
@@ -386,11 +396,11 @@ class Statements:
         head, first = self._s.alias("head"), self._m.alias("first_message")
         size = bindparam("of_window", type_=number())
         bottom = head.c.floor + 1
-        start = _greatest(bottom, head.c.last_seq - size + 1)
+        start = self._greatest(bottom, head.c.last_seq - size + 1)
         begins = func.coalesce(first.c.turn_seq, start)
         joined = head.outerjoin(first, and_(*self._same_life_of(first, head), first.c.seq == start))
         return (
-            select(_greatest(_greatest(bottom, start - WIDEN_LIMIT), begins))
+            select(self._greatest(self._greatest(bottom, start - WIDEN_LIMIT), begins))
             .select_from(joined)
             .where(*self._is_session(head.c.id, head))  # pyright: ignore[reportArgumentType] - an alias is a table here
             .scalar_subquery()
@@ -432,11 +442,6 @@ class Statements:
         )
         values = self._new(*_WRITTEN) | documents | self._counted(bindparam("new_last_seq", type_=number()))
         return update(self._s).where(*self._is_session(s.id), *unmoved).values(values)
-
-
-def _greatest(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The larger of two: a function of that name is not everywhere, or is called otherwise."""
-    return case((one > other, one), else_=other)
 
 
 def _bare(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -10,9 +10,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from turnkeep.contract import Erased, Expect, MessagePage, Stats, StoredSession, Swept
+from turnkeep.contract import ANYONE, Erased, Expect, MessagePage, Stats, StoredSession, Swept
 from turnkeep.cursors import page_of_heads, read_position
-from turnkeep.errors import CorruptRecord
 from turnkeep.ids import new_id
 from turnkeep.judge import (
     committed,
@@ -27,6 +26,7 @@ from turnkeep.judge import (
 )
 from turnkeep.retention import add_mark
 from turnkeep_sqlalchemy._errors import NAME
+from turnkeep_sqlalchemy.loading import in_window, split
 from turnkeep_sqlalchemy.messages import past_to_row, stretch, to_messages, to_past, to_rows
 from turnkeep_sqlalchemy.sessions import (
     marks_to_parameters,
@@ -34,7 +34,7 @@ from turnkeep_sqlalchemy.sessions import (
     to_parameters,
     to_record,
 )
-from turnkeep_sqlalchemy.statements import DOCUMENTS, HEAD, PAST
+from turnkeep_sqlalchemy.statements import HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,11 +60,11 @@ if TYPE_CHECKING:
     from turnkeep.judge import PastCommit
     from turnkeep.retention import Marks
     from turnkeep_sqlalchemy.connections import Attempt, Connections
+    from turnkeep_sqlalchemy.loading import Loaded
     from turnkeep_sqlalchemy.sessions import Record
     from turnkeep_sqlalchemy.statements import Statements
 
 _HEADS = len(HEAD)
-_MESSAGES = 16
 
 
 class Raced(Exception):
@@ -90,35 +90,41 @@ class Store:
 
     async def load(self, connection: AsyncConnection, key: SessionKey, query: LoadQuery) -> StoredSession | None:
         """The session, if it is there and visible."""
-        now, window, q = self._time(), query.window, self._q
+        now = self._time()
+        found = await self._loaded(connection, key, query)
+        if found is None:
+            return None
+        moment = _moment(now, found.moment)
+        head = to_record(found.head, moment, key.scope.namespace).head
+        if find_visible(head, key, moment) is None:
+            return None
+        messages = () if query.window == 0 else in_window(found.messages, head, query.window)
+        replay = None
+        if found.past[0] is not None:
+            replay = await self._replay(connection, head, to_past(found.past), messages)
+        data, state = found.documents
+        return StoredSession(head, data, state, messages, replay)
+
+    async def _loaded(self, connection: AsyncConnection, key: SessionKey, query: LoadQuery) -> Loaded | None:
+        """What is stored of a session that a load asks for, visible or not."""
+        statement, parameters = self._loading(key, query)
+        rows = (await connection.execute(statement, parameters)).fetchall()
+        return split(rows, key, query)
+
+    def _loading(self, key: SessionKey, query: LoadQuery) -> tuple[Any, dict[str, Any]]:
+        """The statement that loads, and its parameters."""
+        q, owner = self._q, key.scope.owner
         parameters = {
             **q.of(key.scope.namespace, key.session_id),
             "of_commit": query.commit_id,
-            "of_anyone": int(key.scope.owner.__class__ is not str and key.scope.owner is not None),
-            "of_owner": key.scope.owner if isinstance(key.scope.owner, str) else None,
+            "of_anyone": int(owner is ANYONE),
+            "of_owner": None if owner is ANYONE else owner,
         }
-        if window is None:
-            statement = q.load_all
-        elif window == 0:
-            statement = q.load_head
-        else:
-            statement, parameters["of_window"] = q.load_window, window
-        rows = (await connection.execute(statement, parameters)).fetchall()
-        if not rows:
-            return None
-        place = 0 if window == 0 else _MESSAGES
-        first = rows[0]
-        moment = _moment(now, first[place + _HEADS + len(DOCUMENTS)])
-        if first[place + _HEADS - 1] is None:
-            raise CorruptRecord(f"session {key.session_id!r:.200} lacks its newest message", adapter=NAME)
-        head = to_record(first[place : place + _HEADS], moment, key.scope.namespace).head
-        if find_visible(head, key, moment) is None:
-            return None
-        data, state = first[place + _HEADS : place + _HEADS + len(DOCUMENTS)]
-        messages = () if window == 0 else _in_window(rows, head, window)
-        past = first[-len(PAST) :]
-        replay = None if past[0] is None else await self._replay(connection, head, to_past(past), messages)
-        return StoredSession(head, data, state, messages, replay)
+        if query.window is None:
+            return q.load_all, parameters
+        if query.window == 0:
+            return q.load_head, parameters
+        return q.load_window, parameters | {"of_window": query.window}
 
     async def _replay(
         self, connection: AsyncConnection, head: Head, past: PastCommit, loaded: tuple[StoredMessage, ...]
@@ -384,17 +390,6 @@ def first_result(commit: Commit, replay: Replay) -> Committed:
     ours = commit.messages[:1]
     is_ours = not ours or not replay.messages or replay.messages[0].id == ours[0].id
     return replace(replay.committed, replayed=not is_ours, contiguous=is_ours and commit.expect is not Expect.ANY)
-
-
-def _in_window(rows: Sequence[Sequence[Any]], head: Head, window: int | None) -> tuple[StoredMessage, ...]:
-    """The messages of a load, which arrive newest first; those that marks have passed fall away."""
-    found = [row for row in reversed(rows) if row[13] is not None and row[13] > head.floor]
-    low = head.floor + 1
-    if window is not None:
-        low = max(low, head.last_seq - window + 1)
-    if found:
-        low = min(low, found[0][13])
-    return to_messages(found, head, low, head.last_seq)
 
 
 def _moment(now: datetime | None, server: datetime | None) -> datetime:
