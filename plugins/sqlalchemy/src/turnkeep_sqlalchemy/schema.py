@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import DDL, and_, func, insert, inspect, select
+from sqlalchemy import DDL, Text, and_, cast, func, insert, inspect, select
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from turnkeep.errors import ConfigurationError, ForeignTable, SchemaMissing, SchemaTooNew
@@ -191,7 +191,10 @@ class Schema:
     def _lock(self, connection: Connection) -> None:
         """Of several that start at once, the others wait here. SQLite's transaction is one already."""
         if connection.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+            # turnkeep-postgres has the same key for the same tables, however each was told of them.
+            schema = func.coalesce(cast(self._names.schema, Text), func.current_schema())
+            key = func.concat_ws(" ", "turnkeep", schema, self._names.tables["sessions"])
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
         elif connection.dialect.name in MYSQL:
             got = connection.execute(select(func.get_lock(f"turnkeep {_LOCK:x}", _LOCK_SECONDS))).scalar_one()
             if got != 1:
