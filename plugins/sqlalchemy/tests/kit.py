@@ -10,6 +10,7 @@ import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import pytest
 from sqlalchemy import Engine, NullPool, event, make_url, text
@@ -83,9 +84,16 @@ class Place:
         options: what to give an adapter beside.
     """
 
-    def __init__(self, kind, tmp_path):
+    session_ids: ClassVar = {
+        "turnkeep_sessions": "id",
+        "turnkeep_messages": "session_id",
+        "turnkeep_commits": "session_id",
+    }
+    """The column of each table that names the session."""
+
+    def __init__(self, kind, tmp_path, server=None):
         self.kind = kind
-        self.server = url_of(kind, tmp_path)
+        self.server = server or url_of(kind, tmp_path)
         self.name = f"turnkeep_kit_{secrets.token_hex(6)}"
         self.options = {}
         self.url = self.server
@@ -118,6 +126,20 @@ class Place:
         adapter = SQLAlchemyAdapter(self.acquainted.engine(), **(self.options | options))
         adapter._connections.owned = True
         return adapter
+
+    @property
+    def address(self):
+        """Where it is, for an adapter in another process."""
+        return f"{self.url}?schema={self.name}" if self.options else self.url
+
+    async def count_rows(self, session_id, columns=None):
+        """How many rows of all tables carry the session's id."""
+        counts = [
+            f"(SELECT count(*) FROM {self.qualified(table)} WHERE {column} = :id)"
+            for table, column in (columns or self.session_ids).items()
+        ]
+        ((total,),) = await self.rows(f"SELECT {' + '.join(counts)}", id=session_id)
+        return total
 
     def qualified(self, table):
         return f"{self.name}.{table}" if self.options else table
