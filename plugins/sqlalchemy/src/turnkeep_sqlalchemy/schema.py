@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import DDL, Text, and_, cast, func, insert, inspect, select
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from turnkeep.contract import YOURS
 from turnkeep.errors import ConfigurationError, ForeignTable, SchemaMissing, SchemaTooNew
 from turnkeep_sqlalchemy._errors import NAME
 from turnkeep_sqlalchemy.columns import MYSQL
@@ -111,7 +112,7 @@ class Schema:
         """The statements that ``make`` executes, then those that are the user's to run."""
         elements = self._elements(connection, found)
         statements = [str(element.compile(dialect=connection.dialect)).strip() for element in elements]
-        return [*statements, *(f"not done, yours to run: {statement}" for _, statement in found.misfits if statement)]
+        return [*statements, *(f"{YOURS}{statement or f'-- {problem}'}" for problem, statement in found.misfits)]
 
     def make(self, connection: Connection) -> list[str]:
         """Makes what is absent, and returns the statements; safe to kill, and to run twice or at the same time.
