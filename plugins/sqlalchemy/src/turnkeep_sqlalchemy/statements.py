@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
+    Date,
     Interval,
     LargeBinary,
+    Text,
     and_,
     bindparam,
     case,
@@ -236,32 +238,43 @@ class Statements:
         return select(*self._head, self._moment()).where(*self._in_namespace(), *self._owned(owner))
 
     def count(self, owner: Owner) -> Any:
-        """Counts per status, agent and route over living sessions, as stored: marks that have passed not applied."""
-        c = self._s.c
-        groups = (c.status, c.agent_name, c.current_route)
+        """Living sessions by status, agent, route and day, as stored: marks that have passed are not applied."""
+        c, groups = self._s.c, self._groups()
         return (
             select(
                 *groups,
                 func.count(),
                 func.sum(c.last_seq - c.floor),
+                func.sum(self._bytes(c.collected_data) + self._bytes(c.state)),
                 utc(func.min(c.created_at, type_=Instant()), self.dialect),
                 utc(func.max(c.updated_at, type_=Instant()), self.dialect),
-                func.sum(self._bytes(c.collected_data) + self._bytes(c.state)),
             )
             .where(*self._in_namespace(), *self._living(), *self._owned(owner))
             .group_by(*groups)
         )
 
+    def _groups(self) -> tuple[ColumnElement[Any], ...]:
+        """Status, agent, route, and the day of creation in UTC: a date, or its text."""
+        c = self._s.c
+        if self.dialect == "postgresql":
+            day: ColumnElement[Any] = cast(utc(c.created_at, self.dialect), Date())
+        elif self.dialect in MYSQL:
+            day = func.date(c.created_at, type_=Date())
+        else:
+            day = func.substr(c.created_at, 1, 10, type_=Text())
+        return c.status, c.agent_name, c.current_route, day
+
     def count_bytes(self, owner: Owner) -> Select[Any]:
-        """Bytes of the messages of living sessions."""
-        m = self._m.c
+        """Bytes of the messages of living sessions, for the same groups."""
+        m, groups = self._m.c, self._groups()
         sizes = [self._bytes(m.content)]
         sizes += [func.coalesce(self._bytes(part), 0) for part in (m.tool_calls, m.event, m.metadata)]
         joined = self._m.join(self._s, and_(*self._same_life(self._m)))
         return (
-            select(func.sum(sum(sizes[1:], sizes[0])))
+            select(*groups, func.sum(sum(sizes[1:], sizes[0])))
             .select_from(joined)
             .where(*self._in_namespace(), *self._living(), *self._owned(owner), m.seq > self._s.c.floor)
+            .group_by(*groups)
         )
 
     def overdue(self, owner: Owner) -> Select[Any]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from turnkeep.contract import ANYONE, Erased, Expect, MessagePage, Stats, StoredSession, Swept
+from turnkeep.contract import ANYONE, Erased, Expect, MessagePage, StoredSession, Swept
 from turnkeep.cursors import page_of_heads, read_position
 from turnkeep.ids import new_id
 from turnkeep.judge import (
@@ -25,7 +25,9 @@ from turnkeep.judge import (
     session_not_found,
 )
 from turnkeep.retention import add_mark
+from turnkeep.tallies import add_up
 from turnkeep_sqlalchemy._errors import NAME
+from turnkeep_sqlalchemy.counting import take_away, to_groups
 from turnkeep_sqlalchemy.loading import in_window, split
 from turnkeep_sqlalchemy.messages import past_to_row, stretch, to_messages, to_past, to_rows
 from turnkeep_sqlalchemy.sessions import (
@@ -37,7 +39,7 @@ from turnkeep_sqlalchemy.sessions import (
 from turnkeep_sqlalchemy.statements import HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         SessionKey,
         SessionPage,
         SessionQuery,
+        Stats,
         StatsQuery,
         StoredMessage,
         Token,
@@ -167,21 +170,14 @@ class Store:
         """Counts, within a transaction."""
         now, owner = self._time(), query.scope.owner
         parameters = self._space(query.scope) | self._q.at(now)
-        rows: Sequence[Any] = (await connection.execute(self._q.count(owner), parameters)).fetchall()
-        size = (await connection.execute(self._q.count_bytes(owner), parameters)).scalar_one() or 0
+        rows = (await connection.execute(self._q.count(owner), parameters)).fetchall()
+        sizes = (await connection.execute(self._q.count_bytes(owner), parameters)).fetchall()
         overdue = (await connection.execute(self._q.overdue(owner), parameters)).fetchall()
-        records = [self._record(row, now, query.scope.namespace)[0] for row in overdue]
-        gone = sum(record.head.floor - record.stored_floor for record in records)
-        return Stats(
-            sessions=sum(row[3] for row in rows),
-            messages=int(sum(row[4] for row in rows)) - gone,
-            bytes=int(sum(row[7] for row in rows)) + int(size),
-            by_status=_add_up((row[0], row[3]) for row in rows),
-            by_agent=_add_up((row[1], row[3]) for row in rows),
-            by_route=_add_up((row[2], row[3]) for row in rows),
-            oldest=min((row[5] for row in rows), default=None),
-            newest=max((row[6] for row in rows), default=None),
-        )
+        groups = to_groups(rows, sizes)
+        for row in overdue:
+            record, _ = self._record(row, now, query.scope.namespace)
+            take_away(groups, record)
+        return add_up(groups.values())
 
     # Writing
 
@@ -405,10 +401,3 @@ def _marks_after(commit: Commit, record: Record | None, after: Head, now: dateti
     if commit.message_ttl is not None and commit.messages:
         return add_mark(marks, after.floor, after.last_seq, now + commit.message_ttl)
     return tuple(mark for mark in marks if mark[0] > after.floor)
-
-
-def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:
-    sums: dict[Any, int] = {}
-    for key, count in counts:
-        sums[key] = sums.get(key, 0) + count
-    return sums
