@@ -31,6 +31,9 @@ WIDEN_LIMIT: Final = 200
 PAST_COMMITS: Final = 32
 """How many commits of a session every adapter can recognise at least."""
 
+YOURS: Final = "yours to run: "
+"""How a step of ``migrate`` begins that was not taken, because it would alter what is the user's."""
+
 Status = Literal["active", "completed", "abandoned"]
 Order = Literal["activity", "created"]
 Encoding = Literal["plain", "json", "sealed"]
@@ -623,7 +626,8 @@ class StorageAdapter(ABC):
         """Brings the schema to this version and returns the steps taken, or with ``dry_run`` the steps it would take.
 
         Needs no prior ``open``. Holds a lock; killed at any point it leaves a database that the next call completes;
-        called twice it does nothing the second time (an empty list).
+        called twice it does nothing the second time (an empty list). What would alter tables of the user's is never
+        done: such a step begins with ``YOURS``, each time, until somebody has taken it.
 
         Raises:
             SchemaTooNew, ForeignTable: nothing was changed.

@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from turnkeep.contract import YOURS
+from turnkeep.memory import MemoryAdapter
+
 from .conftest import install
 
 
@@ -79,8 +82,28 @@ def test_migrate(invoke, tmp_path):
     assert invoke("migrate", "new.db").out.startswith("done  0001_initial: ")
     again = invoke("migrate", "new.db")
     assert (again.code, again.out) == (0, "Nothing to do: the tables are of the version that is installed.\n")
-    assert invoke("migrate", "new.db", "--json").json() == {"store": "new.db", "dry_run": False, "steps": []}
+    assert invoke("migrate", "new.db", "--json").json() == {
+        "store": "new.db",
+        "dry_run": False,
+        "steps": [],
+        "yours": [],
+    }
     assert invoke("sessions", "list", "new.db").code == 0
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_migrate_never_says_done_of_what_it_leaves_to_the_user(invoke, monkeypatch, dry):
+    async def migrate(self, *, dry_run=False):
+        return ["CREATE TABLE a", f"{YOURS}ALTER TABLE chat ADD COLUMN b TEXT"]
+
+    monkeypatch.setattr(MemoryAdapter, "migrate", migrate)
+    left = invoke("migrate", "memory://", *dry)
+    assert left.code == 1
+    assert left.out.startswith(f"{'would do' if dry else 'done'}  CREATE TABLE a\n")
+    assert "not done  ALTER TABLE chat ADD COLUMN b TEXT\n" in left.out
+    assert "Yours to run, because it alters tables of your own: 1 step above." in left.out
+    found = invoke("migrate", "memory://", "--json", *dry).json()
+    assert (found["steps"], found["yours"]) == (["CREATE TABLE a"], ["ALTER TABLE chat ADD COLUMN b TEXT"])
 
 
 def test_stats(invoke, full):

@@ -1,14 +1,20 @@
-"""What several test modules need: real databases, each test in names of its own, which are removed afterwards."""
+"""What several test modules need: real databases, each test in names of its own, which are removed afterwards.
+
+Engines are as in an application, and each adapter's has connections of its own. What an application does once, though,
+is done once: an engine that meets its server for the first time asks it a dozen questions and compiles every statement.
+"""
 
 import asyncio
+import functools
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import pytest
-from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Engine, NullPool, event, make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from turnkeep.urls import StorageURL
 from turnkeep_sqlalchemy import SQLAlchemyAdapter
@@ -49,6 +55,27 @@ def run_aside(work):
         return thread.submit(asyncio.run, work).result()
 
 
+class Acquainted:
+    """Makes engines that know their server and the statements: each as a URL describes it, with a pool of its own.
+
+    Args:
+        url: of the database, as an adapter takes it.
+    """
+
+    def __init__(self, url):
+        address = StorageURL(url)
+        self._first = SQLAlchemyAdapter.from_url(address)._connections.engine.sync_engine
+        address.finish()
+        self._compiled = {}
+
+    def engine(self):
+        first = self._first
+        options = {"compiled_cache": self._compiled}
+        return AsyncEngine(
+            Engine(first.pool.recreate(), first.dialect, first.url, hide_parameters=True, execution_options=options)
+        )
+
+
 class Place:
     """A database, or a schema of one, that is this test's alone.
 
@@ -57,9 +84,16 @@ class Place:
         options: what to give an adapter beside.
     """
 
-    def __init__(self, kind, tmp_path):
+    session_ids: ClassVar = {
+        "turnkeep_sessions": "id",
+        "turnkeep_messages": "session_id",
+        "turnkeep_commits": "session_id",
+    }
+    """The column of each table that names the session."""
+
+    def __init__(self, kind, tmp_path, server=None):
         self.kind = kind
-        self.server = url_of(kind, tmp_path)
+        self.server = server or url_of(kind, tmp_path)
         self.name = f"turnkeep_kit_{secrets.token_hex(6)}"
         self.options = {}
         self.url = self.server
@@ -82,16 +116,30 @@ class Place:
             what = f"SCHEMA {self.name} CASCADE" if self.options else f"DATABASE {self.name}"
             run_aside(execute(self.server, f"DROP {what}"))
 
+    @functools.cached_property
+    def acquainted(self):
+        # SQLite gives its lock to nobody in turn: on a busy machine a writer may wait long.
+        return Acquainted(f"{self.url}?connect_timeout=60" if self.dialect == "sqlite" else self.url)
+
     def adapter(self, **options):
         """An adapter over it that owns its engine."""
-        # SQLite gives its lock to nobody in turn: on a busy machine a writer may wait long.
-        url = StorageURL(f"{self.url}?connect_timeout=60" if self.dialect == "sqlite" else self.url)
-        made = SQLAlchemyAdapter.from_url(url)
-        url.finish()
-        clock = options.pop("clock", None)
-        again = SQLAlchemyAdapter(made._connections.engine, clock=clock, **(self.options | options))
-        again._connections.owned = True
-        return again
+        adapter = SQLAlchemyAdapter(self.acquainted.engine(), **(self.options | options))
+        adapter._connections.owned = True
+        return adapter
+
+    @property
+    def address(self):
+        """Where it is, for an adapter in another process."""
+        return f"{self.url}?schema={self.name}" if self.options else self.url
+
+    async def count_rows(self, session_id, columns=None):
+        """How many rows of all tables carry the session's id."""
+        counts = [
+            f"(SELECT count(*) FROM {self.qualified(table)} WHERE {column} = :id)"
+            for table, column in (columns or self.session_ids).items()
+        ]
+        ((total,),) = await self.rows(f"SELECT {' + '.join(counts)}", id=session_id)
+        return total
 
     def qualified(self, table):
         return f"{self.name}.{table}" if self.options else table
@@ -116,12 +164,21 @@ async def execute(url, statement, **parameters):
 
 @asynccontextmanager
 async def connected(url):
-    engine = engine_for(url, isolation_level="AUTOCOMMIT")
-    try:
-        async with engine.connect() as connection:
-            yield connection
-    finally:
-        await engine.dispose()
+    async with _without_pool(url).connect() as connection:
+        yield connection
+
+
+@functools.lru_cache(maxsize=64)
+def _without_pool(url):
+    """An engine for any loop, because it keeps no connections."""
+    engine = engine_for(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "connect", _with_foreign_keys)
+    return engine
+
+
+def _with_foreign_keys(connection, _):
+    connection.execute("PRAGMA foreign_keys = ON")
 
 
 @asynccontextmanager

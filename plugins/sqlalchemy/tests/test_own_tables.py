@@ -1,9 +1,11 @@
 """Tables and columns of the user's: what fits, what does not, and that nothing of theirs is touched."""
 
+import re
+
 import pytest
 from sqlalchemy import text
 
-from turnkeep.contract import Expect, HeadChange, LoadQuery, Scope, SessionQuery
+from turnkeep.contract import YOURS, Expect, HeadChange, LoadQuery, Scope, SessionQuery
 from turnkeep.errors import ConfigurationError, ForeignTable, InvalidArgument, SchemaMissing, SchemaTooNew
 from turnkeep_testkit import new_commit, new_key
 
@@ -56,7 +58,7 @@ async def test_a_column_that_is_missing_is_named_with_the_statement_that_adds_it
     assert len(statements) == 2
     before = await place.rows(f"SELECT count(*) FROM {place.qualified('chats')}")
     steps = await adapter.migrate()
-    assert [step for step in steps if "yours to run: ALTER TABLE" in step] == steps
+    assert [step for step in steps if step.startswith(f"{YOURS}ALTER TABLE")] == steps
     assert await adapter.migrate(dry_run=True) == steps  # nothing was done
     assert not (await adapter.check()).ok
     assert await place.rows(f"SELECT count(*) FROM {place.qualified('chats')}") == before
@@ -79,6 +81,9 @@ async def test_a_type_that_does_not_fit_is_explained(place):
     }
     with pytest.raises(ForeignTable, match=r"chats\.other is .* it has to be"):
         await place.adapter(**options).open()
+    steps = await place.adapter(**options).migrate()
+    assert all(step.startswith(YOURS) for step in steps)
+    assert re.match(rf"{YOURS}-- chats\.other is .* it has to be ", steps[0])
 
 
 async def test_a_column_that_no_insert_could_fill_is_explained(place):

@@ -1,5 +1,6 @@
 """The same tables, written and read by two adapters: what one stores the other reads, exactly."""
 
+import asyncio
 import random
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -43,6 +44,23 @@ async def both(other, tmp_path, first="ours"):
         one, two = (ours, theirs) if first == "ours" else (theirs, ours)
         async with opened(one), opened(two):
             yield ours, theirs, clock
+
+
+async def test_both_make_the_tables_at_once(tmp_path):
+    """One of them waits for the other, though one was told the schema and the other's connections are in it."""
+    postgres = pytest.importorskip("turnkeep_postgres", reason="turnkeep-postgres is not installed")
+    for _ in range(5):
+        with Place("postgresql", tmp_path) as place:
+            url = place.server.replace("sqlalchemy+postgresql+psycopg", "postgresql")
+            theirs = [
+                postgres.PostgreSQLAdapter(url, schema=place.name),
+                postgres.PostgreSQLAdapter(f"{url}?options=-csearch_path%3D{place.name}"),
+            ]
+            ours = [place.adapter(), place.adapter()]
+            steps = await asyncio.gather(*(adapter.migrate() for adapter in (*theirs, *ours)))
+            assert sorted(map(bool, steps)) == [False, False, False, True]
+            async with opened(theirs[0]), opened(ours[0]):
+                pass
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from turnkeep import Plugins
+from turnkeep.contract import YOURS
 from turnkeep.errors import StorageTimeout
 from turnkeep_cli.outcomes import OK, WRONG
 from turnkeep_cli.output import cell, count, make_table, moment, print_json, safe, say, show
@@ -62,19 +63,28 @@ def _status(check: Check) -> str:
 
 
 async def migrate(store: str, *, dry_run: bool, as_json: bool) -> int:
-    """Brings the tables to the version of the installed adapter, or says what that would do."""
+    """Brings the tables to the version of the installed adapter, or says what that would do.
+
+    The exit code says whether the user has something to do first.
+    """
     async with unopened(store) as persistence:
-        steps = await persistence.adapter.migrate(dry_run=dry_run)
+        found = await persistence.adapter.migrate(dry_run=dry_run)
+    steps = [step for step in found if not step.startswith(YOURS)]
+    yours = [step.removeprefix(YOURS) for step in found if step.startswith(YOURS)]
     if as_json:
-        print_json({"store": show_store(store), "dry_run": dry_run, "steps": steps})
-        return OK
+        print_json({"store": show_store(store), "dry_run": dry_run, "steps": steps, "yours": yours})
+        return WRONG if yours else OK
     for step in steps:
         say(f"{'would do' if dry_run else 'done'}  {step}")
-    if not steps:
-        say("Nothing to do: the tables are of the version that is installed.")
-    elif dry_run:
+    for step in yours:
+        say(("not done  ", "bold red"), step)
+    if dry_run and steps:
         say(("Nothing was changed. Without --dry-run it is done.", "dim"))
-    return OK
+    if yours:
+        say((f"Yours to run, because it alters tables of your own: {count(len(yours), 'step')} above.", "bold red"))
+    elif not steps:
+        say("Nothing to do: the tables are of the version that is installed.")
+    return WRONG if yours else OK
 
 
 def plugins(*, as_json: bool, strict: bool) -> int:

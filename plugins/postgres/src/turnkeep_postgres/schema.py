@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 MIGRATIONS: Final = load_migrations()
 
 _TABLES: Final = ("sessions", "messages", "commits")
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('turnkeep' || current_schema() || %s, 0))"
+# turnkeep-sqlalchemy has the same key for the same tables, however each was told of them.
+_LOCK: Final = """SELECT pg_advisory_xact_lock(
+    hashtextextended(concat_ws(' ', 'turnkeep', coalesce(%s::text, current_schema()), %s::text), 0))"""
 _FIND: Final = """
     SELECT wanted, relkind::text, array(
         SELECT attname::text FROM pg_attribute WHERE attrelid = oid AND attnum > 0 AND NOT attisdropped
@@ -112,7 +114,7 @@ class Schema:
             async with connection.transaction():
                 # Of several that migrate at once, the others wait here; the lock ends with the transaction, also
                 # where the process is killed, and a pooler cannot give it to somebody else.
-                await _fetch(connection, _LOCK, [self._tables.qualified(self._tables.sessions)])
+                await _fetch(connection, _LOCK, [self._tables.namespace, self._tables.sessions])
                 version = await self.find_version(connection)
                 if version == len(self._migrations):
                     return taken

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from sqlalchemy import MetaData
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -17,9 +16,9 @@ from turnkeep_sqlalchemy.forms import make_store
 from turnkeep_sqlalchemy.health import examine, failed, refuse_settings
 from turnkeep_sqlalchemy.options import engine_options, read_url
 from turnkeep_sqlalchemy.schema import Schema
-from turnkeep_sqlalchemy.statements import Statements, has_server_clock
+from turnkeep_sqlalchemy.statements import has_server_clock, statements_for
 from turnkeep_sqlalchemy.store import first_result
-from turnkeep_sqlalchemy.tables import build, read_names
+from turnkeep_sqlalchemy.tables import read_names, shared
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -99,7 +98,7 @@ class SQLAlchemyAdapter(StorageAdapter):
             )
         refuse_autocommit(engine)
         self._connections = Connections(engine, owned=False)
-        self._tables = build(MetaData(), read_names(tables, field_mappings, schema))
+        self._tables = shared(read_names(tables, field_mappings, schema))
         self._schema = Schema(self._tables)
         self._clock = clock
         self._store: Store | None = None
@@ -143,7 +142,7 @@ class SQLAlchemyAdapter(StorageAdapter):
             raise
         dialect = self._connections.dialect
         clock = self._clock if self._clock or has_server_clock(dialect) else _utc_now
-        statements = Statements(self._tables, dialect, counts=found.counts, client_clock=clock is not None)
+        statements = statements_for(self._tables, dialect, counts=found.counts, client_clock=clock is not None)
         self._store = make_store(statements, self._connections.engine.dialect, clock)
 
     def _prepare(self, connection: Connection, *, create: bool) -> Found:

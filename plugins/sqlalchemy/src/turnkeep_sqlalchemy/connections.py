@@ -46,12 +46,14 @@ class Attempt:
 
     Attributes:
         connection: the one that is working on it.
+        returning: it is done, and the connection is on its way back.
         sealed: something was sent that may take effect though no answer comes.
         was_sealed: that was so in an earlier try, whose answer was lost.
     """
 
     def __init__(self) -> None:
         self.connection: AsyncConnection | None = None
+        self.returning = False
         self.sealed = False
         self.was_sealed = False
 
@@ -90,6 +92,7 @@ class Connections:
     def __init__(self, engine: AsyncEngine, *, owned: bool) -> None:
         self.owned = owned
         self._engine = engine
+        self._modes: dict[str, AsyncEngine] = {}
         self._pid = os.getpid()
         self._pending: set[asyncio.Task[Any]] = set()
         self._turn = asyncio.Lock()
@@ -124,18 +127,13 @@ class Connections:
     @asynccontextmanager
     async def reading(self, attempt: Attempt) -> AsyncGenerator[AsyncConnection]:
         """A connection on which each statement stands alone, where that costs nothing to arrange."""
-        engine = self.engine
-        if engine.dialect.name == "postgresql":
-            engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        async with self._borrowed(engine, attempt) as connection:
+        async with self._borrowed(self._in_mode("AUTOCOMMIT"), attempt) as connection:
             yield connection
 
     @asynccontextmanager
     async def writing(self, attempt: Attempt, *, begin: bool = True) -> AsyncGenerator[AsyncConnection]:
         """A connection with a transaction, which is committed at the end and rolled back where it was left."""
-        engine = self.engine
-        if engine.dialect.name == "postgresql":
-            engine = engine.execution_options(isolation_level="READ COMMITTED")
+        engine = self._in_mode("READ COMMITTED")
         # SQLite has one writer at a time, and lets the others look again now and then: waiting here is shorter.
         alone = self._turn if engine.dialect.name == "sqlite" else nullcontext()
         async with alone, self._borrowed(engine, attempt) as connection:
@@ -152,16 +150,25 @@ class Connections:
                 await connection.invalidate()  # cancelled who knows where: nobody else may read what comes still
                 raise
 
+    def _in_mode(self, isolation_level: str) -> AsyncEngine:
+        """The engine, on PostgreSQL with this isolation level for what is borrowed from it."""
+        engine = self.engine
+        if engine.dialect.name != "postgresql" or isolation_level == isolation_level_of(engine):
+            return engine
+        mode = self._modes.get(isolation_level)
+        if mode is None:
+            mode = self._modes[isolation_level] = engine.execution_options(isolation_level=isolation_level)
+        return mode
+
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]], operation: str) -> T:
         """Does work that only reads. Cancelled, it lets go."""
         attempt = Attempt()
         task = self._start(self._read(work, attempt, operation))
         try:
-            await asyncio.wait({task})
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             await _settle(task, attempt)
             raise
-        return task.result()
 
     async def _read(self, work: Callable[[AsyncConnection], Awaitable[T]], attempt: Attempt, operation: str) -> T:
         """Reads; once more where a pooled connection turns out to be gone."""
@@ -193,7 +200,7 @@ class Connections:
         attempt = Attempt()
         task = self._start(self._repeat(work, attempt, operation, commit_id))
         try:
-            await asyncio.wait({task})
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             await _settle(task, attempt)
             if task.done() and not task.cancelled():
@@ -205,7 +212,6 @@ class Connections:
             elif not attempt.sealed and not attempt.was_sealed:
                 raise
             return await _uncancelled(self._ask(resolve, operation, commit_id))
-        return task.result()
 
     async def _ask(self, resolve: Callable[[], Awaitable[T | None]] | None, operation: str, commit_id: str) -> T:
         """What came of a write whose answer is lost."""
@@ -248,28 +254,14 @@ class Connections:
 
     @asynccontextmanager
     async def _borrowed(self, engine: AsyncEngine, attempt: Attempt) -> AsyncGenerator[AsyncConnection]:
-        """A connection. Neither borrowing nor giving back is cut short: SQLAlchemy would lose the connection."""
-        attempt.connection = connection = await self._whole(_borrow(engine), give_back=True)
+        """A connection. Its way back is not cut short: SQLAlchemy would lose it."""
+        attempt.connection = connection = await engine.connect()
         try:
             yield connection
         finally:
-            attempt.connection = None
-            await self._whole(connection.close())
-
-    async def _whole(self, work: Coroutine[Any, Any, T], *, give_back: bool = False) -> T:
-        """Awaits work that goes on, and gives back the connection it got, if the caller is cancelled."""
-        task = self._start(work)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if give_back:
-                task.add_done_callback(self._give_back)
-                asyncio.get_running_loop().call_later(_SETTLE_SECONDS, task.cancel)  # it waits for a server or a pool
-            raise
-
-    def _give_back(self, borrowed: asyncio.Task[Any]) -> None:
-        if not borrowed.cancelled() and borrowed.exception() is None:
-            self._start(borrowed.result().close())
+            attempt.connection, attempt.returning = None, True
+            await connection.close()
+            attempt.returning = False
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that ``aclose`` waits for."""
@@ -303,7 +295,8 @@ async def _settle(task: asyncio.Task[Any], attempt: Attempt) -> None:
         await _uncancelled(asyncio.wait({task}, timeout=_SETTLE_SECONDS))
     if not task.done():
         attempt.drop()  # before it is cancelled: psycopg would ask for the end of the statement once more
-        task.cancel()
+        if not attempt.returning:
+            task.cancel()
         await _uncancelled(asyncio.wait({task}, timeout=_SETTLE_SECONDS))
 
 
@@ -321,10 +314,6 @@ async def _uncancelled(work: Awaitable[T]) -> T:
     return task.result()
 
 
-async def _borrow(engine: AsyncEngine) -> AsyncConnection:
-    return await engine.connect()
-
-
 async def start(connection: AsyncConnection) -> None:
     """Begins a transaction in the way that lets the database wait rather than fail.
 
@@ -337,6 +326,12 @@ async def start(connection: AsyncConnection) -> None:
         await connection.exec_driver_sql("START TRANSACTION")  # also where the engine is in autocommit
 
 
+def isolation_level_of(engine: AsyncEngine) -> str | None:
+    """The isolation level that the engine was made with; None: the driver's own."""
+    given: str | None = engine.get_execution_options().get("isolation_level")
+    return given or getattr(engine.dialect, "_on_connect_isolation_level", None)
+
+
 def refuse_autocommit(engine: AsyncEngine) -> None:
     """An engine in autocommit has no transactions, which only some databases can be asked for all the same.
 
@@ -345,11 +340,7 @@ def refuse_autocommit(engine: AsyncEngine) -> None:
     """
     if engine.dialect.name in {"postgresql", "sqlite", *MYSQL}:
         return
-    levels = (
-        engine.get_execution_options().get("isolation_level"),
-        getattr(engine.dialect, "_on_connect_isolation_level", None),
-    )
-    if "AUTOCOMMIT" in levels:
+    if isolation_level_of(engine) == "AUTOCOMMIT":
         raise ConfigurationError(
             f"an engine in AUTOCOMMIT cannot keep turns whole on {engine.dialect.name}; "
             "make it without isolation_level='AUTOCOMMIT'"

@@ -7,21 +7,26 @@ one. (This is not the protocol's multi-statement mode, which an injected semicol
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam, column, text
+from sqlalchemy.types import NullType
 
+from turnkeep_sqlalchemy.columns import from_naive
+from turnkeep_sqlalchemy.loading import Loaded, split
+from turnkeep_sqlalchemy.statements import MESSAGE
 from turnkeep_sqlalchemy.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
 
     from sqlalchemy import BindParameter, Dialect, TextClause
     from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.sql.selectable import TextualSelect
 
-    from turnkeep.contract import Commit, Committed
+    from turnkeep.contract import Commit, Committed, LoadQuery, SessionKey
     from turnkeep_sqlalchemy.connections import Attempt, Connections
     from turnkeep_sqlalchemy.statements import Statements
 
@@ -40,6 +45,7 @@ class MariaDBStore(Store):
     def __init__(self, statements: Statements, dialect: Dialect, clock: Callable[[], datetime] | None) -> None:
         super().__init__(statements, clock)
         self._dialect = cast("Callable[..., Dialect]", type(dialect))(paramstyle="named")
+        self._loads: dict[Any, TextualSelect] = {}
         self._together: dict[tuple[int, ...], TextClause] = {}
         lock = self._compile(statements.lock)
         begin_and_lock = _compound([_BEGIN, str(lock)], lock.binds.items())
@@ -49,6 +55,26 @@ class MariaDBStore(Store):
         """Commits in a transaction that begins with the first statement that needs it."""
         async with connections.writing(attempt, begin=False) as connection:
             return await self.commit(connection, commit)
+
+    async def _loaded(self, connection: AsyncConnection, key: SessionKey, query: LoadQuery) -> Loaded | None:
+        """Without the types of columns, which would be a call for each field of each message."""
+        statement, parameters = self._loading(key, query)
+        untyped = self._loads.get(statement)
+        if untyped is None:
+            untyped = self._loads[statement] = self._untyped(statement)
+        found = split((await connection.execute(untyped, parameters)).fetchall(), key, query)
+        if found is None:
+            return None
+        head, documents, (moment,), past = map(_values, (found.head, found.documents, [found.moment], found.past))
+        return Loaded(head, documents, moment, past, [_values(row[: len(MESSAGE)]) for row in found.messages])
+
+    def _untyped(self, statement: Any) -> TextualSelect:
+        """The statement as text, of whose columns SQLAlchemy knows nothing."""
+        compiled = self._compile(statement)
+        names = compiled.bind_names.items()
+        given = [bindparam(name, bind.value, bind.type) for bind, name in names if not bind.required]
+        columns = [column(f"column_{number}", NullType()) for number in range(len(statement.selected_columns))]
+        return text(str(compiled)).bindparams(*given).columns(*columns)
 
     def _finding(self, *, lock: bool) -> Any:
         return self._lock if lock else super()._finding(lock=False)
@@ -98,6 +124,14 @@ class MariaDBStore(Store):
 
     def _compile(self, statement: Any, row: Mapping[str, Any] | None = None) -> SQLCompiler:
         return statement.compile(dialect=self._dialect, column_keys=None if row is None else list(row))
+
+
+def _values(fields: Iterable[Any]) -> list[Any]:
+    """Fields as the driver gives them, as they were given to it: text in a binary column, and instants."""
+    return [
+        field.decode() if field.__class__ is bytes else from_naive(field) if field.__class__ is datetime else field
+        for field in fields
+    ]
 
 
 def _rename(sql: str, names: Mapping[str, str]) -> str:

@@ -78,7 +78,7 @@ def read_url(url: StorageURL) -> Read:
 def engine_options(dialect: str) -> dict[str, Any]:
     """For an engine of our own: nothing that costs a round trip, and no conversation in an error."""
     options: dict[str, Any] = {"hide_parameters": True}
-    if dialect in MYSQL:
+    if dialect in MYSQL or dialect == "postgresql":
         # Transactions are begun and ended explicitly; a read stands alone, and nothing is left to be rolled back.
         options |= {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None, "skip_autocommit_rollback": True}
     return options

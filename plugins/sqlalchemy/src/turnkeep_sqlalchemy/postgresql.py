@@ -1,32 +1,38 @@
-"""PostgreSQL: a commit is one statement, in autocommit, so one message to the server."""
+"""PostgreSQL: a commit is one statement, in autocommit, so one message to the server; a load is written for it, too."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import column, text
+from sqlalchemy.types import NullType
 
-from turnkeep.contract import ANYONE, UNCHANGED, Committed, Expect, Token
+from turnkeep.contract import ANYONE, UNCHANGED, WIDEN_LIMIT, Committed, Expect, Token
 from turnkeep.ids import new_id
 from turnkeep.judge import judge
 from turnkeep_sqlalchemy._errors import NAME
 from turnkeep_sqlalchemy.columns import from_naive
+from turnkeep_sqlalchemy.loading import Loaded
+from turnkeep_sqlalchemy.statements import HEAD, MESSAGE, PAST
 from turnkeep_sqlalchemy.store import Raced, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
 
     from sqlalchemy import Dialect, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.sql.selectable import TextualSelect
 
-    from turnkeep.contract import Commit, NewMessage
+    from turnkeep.contract import Commit, LoadQuery, NewMessage, SessionKey
     from turnkeep_sqlalchemy.connections import Attempt, Connections
     from turnkeep_sqlalchemy.statements import Statements
 
 _NAMED: Final = re.compile(r"^-- name: (\w+)\n(?:--.*\n)*", re.MULTILINE)
+_ASIDE: Final = re.compile(r"^ *--.*\n| */\*.*?\*/|^ +", re.MULTILINE)
+"""What the server need not read: comments and indentation."""
 _PLACE: Final = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
 _ARRAYS: Final = {
     "ids": 0,
@@ -52,7 +58,24 @@ class PostgreSQLStore(Store):
     def __init__(self, statements: Statements, dialect: Dialect, clock: Callable[[], datetime] | None) -> None:
         super().__init__(statements, clock)
         found = read_statements(statements, dialect)
-        self._create, self._commit = text(found["create"]), text(found["commit"])
+        self._load = _with_columns(found["load"], len(MESSAGE) + len(HEAD) + 3 + len(PAST))
+        self._create, self._commit = _with_columns(found["create"], 7), _with_columns(found["commit"], 7)
+
+    async def _loaded(self, connection: AsyncConnection, key: SessionKey, query: LoadQuery) -> Loaded | None:
+        if query.window == 0:
+            return await super()._loaded(connection, key, query)
+        rows = sorted((await connection.execute(self._load, to_load(key, query))).fetchall(), key=_by_seq)
+        if not rows:
+            return None
+        found = rows[0][len(MESSAGE) :]
+        head, (data, state, moment), past = found[: len(HEAD)], found[len(HEAD) :][:3], found[-len(PAST) :]
+        return Loaded(
+            (*head[:5], *map(_aware, head[5:10]), *head[10:]),
+            (data, state),
+            _aware(moment),
+            (*past[:-1], _aware(past[-1])),
+            [(*row[:12], row[12].replace(tzinfo=UTC), *row[13:16]) for row in rows[1:]],
+        )
 
     async def commit_through(self, connections: Connections, attempt: Attempt, commit: Commit) -> Committed:
         """Commits in one statement; only where that finds nothing to do, another one tells why."""
@@ -85,7 +108,9 @@ def read_statements(statements: Statements, dialect: Dialect) -> dict[str, str]:
     """The statements of ``postgresql.sql`` for these tables."""
     script = (files("turnkeep_sqlalchemy") / "sql" / "postgresql.sql").read_text(encoding="utf-8")
     parts = _NAMED.split(fill(script, statements, dialect))
-    return {name: sql.strip().removesuffix(";") for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+    return {
+        name: _ASIDE.sub("", sql).strip().removesuffix(";") for name, sql in zip(parts[1::2], parts[2::2], strict=True)
+    }
 
 
 def fill(script: str, statements: Statements, dialect: Dialect) -> str:
@@ -108,6 +133,34 @@ def fill(script: str, statements: Statements, dialect: Dialect) -> str:
 
     lines = [line for line in script.splitlines() if all(is_there(*place) for place in _PLACE.findall(line))]
     return _PLACE.sub(name, "\n".join(lines))
+
+
+def _with_columns(sql: str, count: int) -> TextualSelect:
+    """The statement; SQLAlchemy takes its columns as they come, and remembers how."""
+    return text(sql).columns(*(column(f"column_{number}", NullType()) for number in range(count)))
+
+
+def _by_seq(row: Sequence[Any]) -> int:
+    """The place of a message; that of the head is before them."""
+    return row[13] or 0
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return None if moment is None else from_naive(moment)
+
+
+def to_load(key: SessionKey, query: LoadQuery) -> dict[str, Any]:
+    """What ``load`` takes."""
+    owner = key.scope.owner
+    return {
+        "namespace": key.scope.namespace,
+        "id": key.session_id,
+        "commit_id": query.commit_id,
+        "anyone": owner is ANYONE,
+        "owner": None if owner is ANYONE else owner,
+        "window": query.window,
+        "widen": WIDEN_LIMIT,
+    }
 
 
 def to_create(commit: Commit, now: datetime | None) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import DDL, and_, func, insert, inspect, select
+from sqlalchemy import DDL, Text, and_, cast, func, insert, inspect, select
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from turnkeep.contract import YOURS
 from turnkeep.errors import ConfigurationError, ForeignTable, SchemaMissing, SchemaTooNew
 from turnkeep_sqlalchemy._errors import NAME
 from turnkeep_sqlalchemy.columns import MYSQL
@@ -111,7 +112,7 @@ class Schema:
         """The statements that ``make`` executes, then those that are the user's to run."""
         elements = self._elements(connection, found)
         statements = [str(element.compile(dialect=connection.dialect)).strip() for element in elements]
-        return [*statements, *(f"not done, yours to run: {statement}" for _, statement in found.misfits if statement)]
+        return [*statements, *(f"{YOURS}{statement or f'-- {problem}'}" for problem, statement in found.misfits)]
 
     def make(self, connection: Connection) -> list[str]:
         """Makes what is absent, and returns the statements; safe to kill, and to run twice or at the same time.
@@ -191,7 +192,10 @@ class Schema:
     def _lock(self, connection: Connection) -> None:
         """Of several that start at once, the others wait here. SQLite's transaction is one already."""
         if connection.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+            # turnkeep-postgres has the same key for the same tables, however each was told of them.
+            schema = func.coalesce(cast(self._names.schema, Text), func.current_schema())
+            key = func.concat_ws(" ", "turnkeep", schema, self._names.tables["sessions"])
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
         elif connection.dialect.name in MYSQL:
             got = connection.execute(select(func.get_lock(f"turnkeep {_LOCK:x}", _LOCK_SECONDS))).scalar_one()
             if got != 1:

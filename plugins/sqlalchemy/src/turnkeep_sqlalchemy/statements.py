@@ -6,11 +6,14 @@ Parameters are named ``of_…`` where they choose rows and ``new_…`` where the
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
+    Date,
     Interval,
     LargeBinary,
+    Text,
     and_,
     bindparam,
     case,
@@ -109,10 +112,19 @@ _SERVER_CLOCKS: Final = {
     "mariadb": "UTC_TIMESTAMP(6)",
 }
 
+_GREATEST: Final = {"postgresql": "greatest", "mysql": "greatest", "mariadb": "greatest", "sqlite": "max"}
+"""The function that finds the larger of two; SQL has none of its own."""
+
 
 def has_server_clock(dialect: str) -> bool:
     """Whether this database is asked for the time; elsewhere it is the application's."""
     return dialect in _SERVER_CLOCKS
+
+
+@lru_cache(maxsize=32)
+def statements_for(tables: Tables, dialect: str, *, counts: bool, client_clock: bool) -> Statements:
+    """The statements of adapters over the same tables: they are built, and compiled by an engine, once."""
+    return Statements(tables, dialect, counts=counts, client_clock=client_clock)
 
 
 class Statements:
@@ -226,32 +238,43 @@ class Statements:
         return select(*self._head, self._moment()).where(*self._in_namespace(), *self._owned(owner))
 
     def count(self, owner: Owner) -> Any:
-        """Counts per status, agent and route over living sessions, as stored: marks that have passed not applied."""
-        c = self._s.c
-        groups = (c.status, c.agent_name, c.current_route)
+        """Living sessions by status, agent, route and day, as stored: marks that have passed are not applied."""
+        c, groups = self._s.c, self._groups()
         return (
             select(
                 *groups,
                 func.count(),
                 func.sum(c.last_seq - c.floor),
+                func.sum(self._bytes(c.collected_data) + self._bytes(c.state)),
                 utc(func.min(c.created_at, type_=Instant()), self.dialect),
                 utc(func.max(c.updated_at, type_=Instant()), self.dialect),
-                func.sum(self._bytes(c.collected_data) + self._bytes(c.state)),
             )
             .where(*self._in_namespace(), *self._living(), *self._owned(owner))
             .group_by(*groups)
         )
 
+    def _groups(self) -> tuple[ColumnElement[Any], ...]:
+        """Status, agent, route, and the day of creation in UTC: a date, or its text."""
+        c = self._s.c
+        if self.dialect == "postgresql":
+            day: ColumnElement[Any] = cast(utc(c.created_at, self.dialect), Date())
+        elif self.dialect in MYSQL:
+            day = func.date(c.created_at, type_=Date())
+        else:
+            day = func.substr(c.created_at, 1, 10, type_=Text())
+        return c.status, c.agent_name, c.current_route, day
+
     def count_bytes(self, owner: Owner) -> Select[Any]:
-        """Bytes of the messages of living sessions."""
-        m = self._m.c
+        """Bytes of the messages of living sessions, for the same groups."""
+        m, groups = self._m.c, self._groups()
         sizes = [self._bytes(m.content)]
         sizes += [func.coalesce(self._bytes(part), 0) for part in (m.tool_calls, m.event, m.metadata)]
         joined = self._m.join(self._s, and_(*self._same_life(self._m)))
         return (
-            select(func.sum(sum(sizes[1:], sizes[0])))
+            select(*groups, func.sum(sum(sizes[1:], sizes[0])))
             .select_from(joined)
             .where(*self._in_namespace(), *self._living(), *self._owned(owner), m.seq > self._s.c.floor)
+            .group_by(*groups)
         )
 
     def overdue(self, owner: Owner) -> Select[Any]:
@@ -334,6 +357,13 @@ class Statements:
             return func.length(cast(column, LargeBinary()))
         return func.octet_length(column)
 
+    def _greatest(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The larger of two."""
+        name = _GREATEST.get(self.dialect)
+        if name is None:
+            return case((one > other, one), else_=other)
+        return getattr(func, name)(one, other, type_=number())
+
     # Loading and finding
 
     def _load(self, wanted: ColumnElement[bool] | None) -> Select[Any]:
@@ -379,11 +409,11 @@ class Statements:
         head, first = self._s.alias("head"), self._m.alias("first_message")
         size = bindparam("of_window", type_=number())
         bottom = head.c.floor + 1
-        start = _greatest(bottom, head.c.last_seq - size + 1)
+        start = self._greatest(bottom, head.c.last_seq - size + 1)
         begins = func.coalesce(first.c.turn_seq, start)
         joined = head.outerjoin(first, and_(*self._same_life_of(first, head), first.c.seq == start))
         return (
-            select(_greatest(_greatest(bottom, start - WIDEN_LIMIT), begins))
+            select(self._greatest(self._greatest(bottom, start - WIDEN_LIMIT), begins))
             .select_from(joined)
             .where(*self._is_session(head.c.id, head))  # pyright: ignore[reportArgumentType] - an alias is a table here
             .scalar_subquery()
@@ -425,11 +455,6 @@ class Statements:
         )
         values = self._new(*_WRITTEN) | documents | self._counted(bindparam("new_last_seq", type_=number()))
         return update(self._s).where(*self._is_session(s.id), *unmoved).values(values)
-
-
-def _greatest(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The larger of two: a function of that name is not everywhere, or is called otherwise."""
-    return case((one > other, one), else_=other)
 
 
 def _bare(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -10,9 +10,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from turnkeep.contract import Erased, Expect, MessagePage, Stats, StoredSession, Swept
+from turnkeep.contract import ANYONE, Erased, Expect, MessagePage, StoredSession, Swept
 from turnkeep.cursors import page_of_heads, read_position
-from turnkeep.errors import CorruptRecord
 from turnkeep.ids import new_id
 from turnkeep.judge import (
     committed,
@@ -26,7 +25,10 @@ from turnkeep.judge import (
     session_not_found,
 )
 from turnkeep.retention import add_mark
+from turnkeep.tallies import add_up
 from turnkeep_sqlalchemy._errors import NAME
+from turnkeep_sqlalchemy.counting import take_away, to_groups
+from turnkeep_sqlalchemy.loading import in_window, split
 from turnkeep_sqlalchemy.messages import past_to_row, stretch, to_messages, to_past, to_rows
 from turnkeep_sqlalchemy.sessions import (
     marks_to_parameters,
@@ -34,10 +36,10 @@ from turnkeep_sqlalchemy.sessions import (
     to_parameters,
     to_record,
 )
-from turnkeep_sqlalchemy.statements import DOCUMENTS, HEAD, PAST
+from turnkeep_sqlalchemy.statements import HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         SessionKey,
         SessionPage,
         SessionQuery,
+        Stats,
         StatsQuery,
         StoredMessage,
         Token,
@@ -60,11 +63,11 @@ if TYPE_CHECKING:
     from turnkeep.judge import PastCommit
     from turnkeep.retention import Marks
     from turnkeep_sqlalchemy.connections import Attempt, Connections
+    from turnkeep_sqlalchemy.loading import Loaded
     from turnkeep_sqlalchemy.sessions import Record
     from turnkeep_sqlalchemy.statements import Statements
 
 _HEADS = len(HEAD)
-_MESSAGES = 16
 
 
 class Raced(Exception):
@@ -90,35 +93,41 @@ class Store:
 
     async def load(self, connection: AsyncConnection, key: SessionKey, query: LoadQuery) -> StoredSession | None:
         """The session, if it is there and visible."""
-        now, window, q = self._time(), query.window, self._q
+        now = self._time()
+        found = await self._loaded(connection, key, query)
+        if found is None:
+            return None
+        moment = _moment(now, found.moment)
+        head = to_record(found.head, moment, key.scope.namespace).head
+        if find_visible(head, key, moment) is None:
+            return None
+        messages = () if query.window == 0 else in_window(found.messages, head, query.window)
+        replay = None
+        if found.past[0] is not None:
+            replay = await self._replay(connection, head, to_past(found.past), messages)
+        data, state = found.documents
+        return StoredSession(head, data, state, messages, replay)
+
+    async def _loaded(self, connection: AsyncConnection, key: SessionKey, query: LoadQuery) -> Loaded | None:
+        """What is stored of a session that a load asks for, visible or not."""
+        statement, parameters = self._loading(key, query)
+        rows = (await connection.execute(statement, parameters)).fetchall()
+        return split(rows, key, query)
+
+    def _loading(self, key: SessionKey, query: LoadQuery) -> tuple[Any, dict[str, Any]]:
+        """The statement that loads, and its parameters."""
+        q, owner = self._q, key.scope.owner
         parameters = {
             **q.of(key.scope.namespace, key.session_id),
             "of_commit": query.commit_id,
-            "of_anyone": int(key.scope.owner.__class__ is not str and key.scope.owner is not None),
-            "of_owner": key.scope.owner if isinstance(key.scope.owner, str) else None,
+            "of_anyone": int(owner is ANYONE),
+            "of_owner": None if owner is ANYONE else owner,
         }
-        if window is None:
-            statement = q.load_all
-        elif window == 0:
-            statement = q.load_head
-        else:
-            statement, parameters["of_window"] = q.load_window, window
-        rows = (await connection.execute(statement, parameters)).fetchall()
-        if not rows:
-            return None
-        place = 0 if window == 0 else _MESSAGES
-        first = rows[0]
-        moment = _moment(now, first[place + _HEADS + len(DOCUMENTS)])
-        if first[place + _HEADS - 1] is None:
-            raise CorruptRecord(f"session {key.session_id!r:.200} lacks its newest message", adapter=NAME)
-        head = to_record(first[place : place + _HEADS], moment, key.scope.namespace).head
-        if find_visible(head, key, moment) is None:
-            return None
-        data, state = first[place + _HEADS : place + _HEADS + len(DOCUMENTS)]
-        messages = () if window == 0 else _in_window(rows, head, window)
-        past = first[-len(PAST) :]
-        replay = None if past[0] is None else await self._replay(connection, head, to_past(past), messages)
-        return StoredSession(head, data, state, messages, replay)
+        if query.window is None:
+            return q.load_all, parameters
+        if query.window == 0:
+            return q.load_head, parameters
+        return q.load_window, parameters | {"of_window": query.window}
 
     async def _replay(
         self, connection: AsyncConnection, head: Head, past: PastCommit, loaded: tuple[StoredMessage, ...]
@@ -161,21 +170,14 @@ class Store:
         """Counts, within a transaction."""
         now, owner = self._time(), query.scope.owner
         parameters = self._space(query.scope) | self._q.at(now)
-        rows: Sequence[Any] = (await connection.execute(self._q.count(owner), parameters)).fetchall()
-        size = (await connection.execute(self._q.count_bytes(owner), parameters)).scalar_one() or 0
+        rows = (await connection.execute(self._q.count(owner), parameters)).fetchall()
+        sizes = (await connection.execute(self._q.count_bytes(owner), parameters)).fetchall()
         overdue = (await connection.execute(self._q.overdue(owner), parameters)).fetchall()
-        records = [self._record(row, now, query.scope.namespace)[0] for row in overdue]
-        gone = sum(record.head.floor - record.stored_floor for record in records)
-        return Stats(
-            sessions=sum(row[3] for row in rows),
-            messages=int(sum(row[4] for row in rows)) - gone,
-            bytes=int(sum(row[7] for row in rows)) + int(size),
-            by_status=_add_up((row[0], row[3]) for row in rows),
-            by_agent=_add_up((row[1], row[3]) for row in rows),
-            by_route=_add_up((row[2], row[3]) for row in rows),
-            oldest=min((row[5] for row in rows), default=None),
-            newest=max((row[6] for row in rows), default=None),
-        )
+        groups = to_groups(rows, sizes)
+        for row in overdue:
+            record, _ = self._record(row, now, query.scope.namespace)
+            take_away(groups, record)
+        return add_up(groups.values())
 
     # Writing
 
@@ -386,17 +388,6 @@ def first_result(commit: Commit, replay: Replay) -> Committed:
     return replace(replay.committed, replayed=not is_ours, contiguous=is_ours and commit.expect is not Expect.ANY)
 
 
-def _in_window(rows: Sequence[Sequence[Any]], head: Head, window: int | None) -> tuple[StoredMessage, ...]:
-    """The messages of a load, which arrive newest first; those that marks have passed fall away."""
-    found = [row for row in reversed(rows) if row[13] is not None and row[13] > head.floor]
-    low = head.floor + 1
-    if window is not None:
-        low = max(low, head.last_seq - window + 1)
-    if found:
-        low = min(low, found[0][13])
-    return to_messages(found, head, low, head.last_seq)
-
-
 def _moment(now: datetime | None, server: datetime | None) -> datetime:
     """The time of the decision: the clock's that was handed in, or the server's."""
     if now is not None:
@@ -410,10 +401,3 @@ def _marks_after(commit: Commit, record: Record | None, after: Head, now: dateti
     if commit.message_ttl is not None and commit.messages:
         return add_mark(marks, after.floor, after.last_seq, now + commit.message_ttl)
     return tuple(mark for mark in marks if mark[0] > after.floor)
-
-
-def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:
-    sums: dict[Any, int] = {}
-    for key, count in counts:
-        sums[key] = sums.get(key, 0) + count
-    return sums

@@ -1,8 +1,70 @@
--- What PostgreSQL does in one statement: the two commits. `turnkeep-postgres` has the same, for default column names.
+-- What PostgreSQL does in one statement, written for it: a load with messages, and the two commits. `turnkeep-postgres`
+-- has the same, for default column names.
 --
 -- {sessions} is a table, {sessions.user_id} the column that holds a field; a line that names a column which the table
 -- does not have is left out, so such a column has lines of its own. Parameters are :names. READ COMMITTED is enough: a
 -- row that was locked is read as it is then, other rows as they were when the statement began.
+
+-- name: load
+-- A session as one version of everything: a row with its head, its documents and what it remembers of a commit; then, in
+-- no order, a row for each message of the window (null: all of them), widened to begin where a commit began.
+WITH head AS MATERIALIZED (
+    SELECT session.{sessions.user_id} AS user_id, session.{sessions.agent_name} AS agent_name,
+        session.{sessions.status} AS status, session.{sessions.current_route} AS current_route,
+        session.{sessions.current_step} AS current_step,
+        session.{sessions.last_message_at} AT TIME ZONE 'UTC' AS last_message_at,
+        session.{sessions.completed_at} AT TIME ZONE 'UTC' AS completed_at,
+        session.{sessions.created_at} AT TIME ZONE 'UTC' AS created_at,
+        session.{sessions.updated_at} AT TIME ZONE 'UTC' AS updated_at,
+        session.{sessions.expires_at} AT TIME ZONE 'UTC' AS expires_at,
+        session.{sessions.incarnation} AS incarnation, session.{sessions.version} AS version,
+        session.{sessions.last_commit} AS last_commit, session.{sessions.last_seq} AS last_seq,
+        session.{sessions.floor} AS floor, session.{sessions.marks} AS marks, session.{sessions.id} AS id,
+        session.{sessions.collected_data} AS data, session.{sessions.state} AS state,
+        past.{commits.commit_id} AS past_commit, past.{commits.digest} AS digest,
+        past.{commits.version} AS past_version, past.{commits.created} AS created,
+        past.{commits.first_seq} AS past_first, past.{commits.last_seq} AS past_last,
+        past.{commits.message_count} AS past_count, past.{commits.committed_at} AT TIME ZONE 'UTC' AS past_time,
+        greatest(session.{sessions.floor}, session.{sessions.last_seq} -
+            coalesce(CAST(:window AS bigint), session.{sessions.last_seq})) + 1 AS low
+    FROM {sessions} AS session
+    LEFT JOIN {commits} AS past ON past.{commits.session_id} = CAST(:id AS text)
+        AND past.{commits.namespace} = session.{sessions.namespace}
+        AND past.{commits.incarnation} = session.{sessions.incarnation}
+        AND past.{commits.commit_id} = CAST(:commit_id AS text)
+    WHERE session.{sessions.id} = CAST(:id AS text)
+        AND session.{sessions.namespace} = CAST(:namespace AS text)
+        AND (CAST(:anyone AS boolean) OR session.{sessions.user_id} IS NOT DISTINCT FROM CAST(:owner AS text))
+),
+reach AS MATERIALIZED (
+    SELECT incarnation, greatest(floor + 1, low - CAST(:widen AS bigint), least(low, (
+        SELECT message.{messages.turn_seq} FROM {messages} AS message
+        WHERE message.{messages.session_id} = CAST(:id AS text)
+            AND message.{messages.namespace} = CAST(:namespace AS text)
+            AND message.{messages.incarnation} = head.incarnation AND message.{messages.seq} = head.low
+    ))) AS low FROM head
+)
+SELECT NULL AS message_id, NULL AS role, NULL AS content, NULL AS encoding, NULL AS name, NULL AS tool_calls,
+    NULL AS tool_call_id, NULL AS route, NULL AS step, NULL AS event, NULL AS metadata, NULL AS reply,
+    CAST(NULL AS timestamp) AS said_at, CAST(NULL AS bigint) AS seq, CAST(NULL AS bigint) AS turn_seq,
+    NULL AS commit_id, user_id, agent_name, status, current_route, current_step, last_message_at, completed_at,
+    created_at, updated_at, expires_at, incarnation, version, last_commit, last_seq, floor, marks, NULL, id, data,
+    state, clock_timestamp() AT TIME ZONE 'UTC', past_commit, digest, past_version, created, past_first, past_last,
+    past_count, past_time
+FROM head
+UNION ALL
+SELECT message.{messages.id}, message.{messages.role}, message.{messages.content}, message.{messages.encoding},
+    message.{messages.name}, message.{messages.tool_calls}, message.{messages.tool_call_id}, message.{messages.route},
+    message.{messages.step}, message.{messages.event}, message.{messages.metadata}, message.{messages.reply},
+    message.{messages.created_at} AT TIME ZONE 'UTC', message.{messages.seq}, message.{messages.turn_seq},
+    message.{messages.commit_id}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM reach CROSS JOIN LATERAL (
+    SELECT * FROM {messages} AS message
+    WHERE message.{messages.session_id} = CAST(:id AS text)
+        AND message.{messages.namespace} = CAST(:namespace AS text)
+        AND message.{messages.incarnation} = reach.incarnation AND message.{messages.seq} >= reach.low
+) AS message;
 
 -- name: create
 -- A commit to a session that must not be there; over one that has expired it begins a new life, and erases the old one.
