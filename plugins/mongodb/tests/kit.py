@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from pymongo import AsyncMongoClient
 
+from turnkeep.outbox import GivenClock
 from turnkeep.urls import StorageURL
 from turnkeep_mongodb import MongoDBAdapter
-from turnkeep_mongodb.clock import GivenClock
 
 FUTURE = datetime(2100, 3, 14, 15, 9, 26, 535897, tzinfo=UTC)
 """The kit's own day has passed: the server's TTL index, which knows no fake clock, would remove what expired on it."""

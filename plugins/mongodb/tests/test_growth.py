@@ -12,7 +12,7 @@ from pymongo import monitoring
 from turnkeep.contract import ANYONE, Expect, LoadQuery, MessageQuery, Scope, SessionQuery, StatsQuery
 from turnkeep.errors import StorageRefused
 from turnkeep_mongodb.lists import counting, listing
-from turnkeep_mongodb.sweeping import looking_over
+from turnkeep_mongodb.messages import looking_over
 from turnkeep_testkit import FakeClock, new_commit, new_key, new_message
 
 from .kit import FUTURE, everything, opened

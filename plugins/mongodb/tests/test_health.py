@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from turnkeep.contract import Capability, Level, LoadQuery
-from turnkeep_mongodb import clock as clock_module
+from turnkeep.outbox import ServerClock
+from turnkeep.outbox import clock as clock_module
 from turnkeep_mongodb import health
-from turnkeep_mongodb.clock import ServerClock
+from turnkeep_mongodb.sessions import Sessions
 from turnkeep_testkit import new_commit, new_key
 
 from .kit import everything, from_url, named, opened
@@ -136,11 +137,13 @@ async def test_the_clock_is_set_again_beside_a_load(replica_url, database, clien
     clock = ServerClock()
     assert clock.is_due
     assert abs(clock() - datetime.now(UTC)) < timedelta(seconds=1)
-    await clock.set(client[database])
+    await clock.set(Sessions(client[database]["turnkeep_sessions"]).tell_time)
     assert not clock.is_due
     monkeypatch.setattr(clock_module, "_KEEPS", -1.0)
     assert clock.is_due
     told = clock()
     await client.close()
-    await clock.set(client[database])  # a server that does not answer leaves it as it is
+    await clock.set(
+        Sessions(client[database]["turnkeep_sessions"]).tell_time
+    )  # a server that does not answer leaves it as it is
     assert clock() >= told

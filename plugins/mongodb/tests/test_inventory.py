@@ -149,11 +149,11 @@ async def test_a_flush_that_comes_too_late_leaves_nothing(replica_url, database,
             await talk(adapter, key, 8)
             insert = adapter._open.store._messages.insert
 
-            async def late(life, items, key=key, insert=insert, begin_anew=begin_anew):
+            async def late(head, items, key=key, insert=insert, begin_anew=begin_anew):
                 assert await other.delete(key)
                 if begin_anew:
                     await other.commit(new_commit(key, "new life"))
-                await insert(life, items)
+                await insert(head, items)
 
             monkeypatch.setattr(adapter._open.store._messages, "insert", late)
             if begin_anew:

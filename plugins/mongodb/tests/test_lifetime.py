@@ -10,8 +10,8 @@ from pymongo import AsyncMongoClient
 
 from turnkeep.contract import Expect, LoadQuery
 from turnkeep.errors import CommitOutcomeUnknown, ConfigurationError, StorageUnavailable
-from turnkeep_mongodb import MongoDBAdapter, settling
-from turnkeep_mongodb.settling import Settler
+from turnkeep.outbox import Settler, settling
+from turnkeep_mongodb import MongoDBAdapter
 from turnkeep_testkit import new_commit, new_key
 
 from .kit import from_url, named, opened
@@ -110,7 +110,7 @@ async def test_work_that_has_no_effect_yet_is_withdrawn():
         finally:
             reached.append(effect.begun)
 
-    outcome = await cancel_soon(asyncio.create_task(Settler().run(work, "commit", "c")))
+    outcome = await cancel_soon(asyncio.create_task(Settler("mongodb").run(work, "commit", "c")))
     assert isinstance(outcome, asyncio.CancelledError)
     assert reached == [False]
 
@@ -123,7 +123,7 @@ async def test_an_effect_under_way_is_waited_for_and_told(monkeypatch):
         await asyncio.sleep(0.1)
         return "done"
 
-    assert await cancel_soon(asyncio.create_task(Settler().run(work, "commit", "c"))) == "done"
+    assert await cancel_soon(asyncio.create_task(Settler("mongodb").run(work, "commit", "c"))) == "done"
 
 
 async def test_an_effect_that_failed_is_a_cancellation(monkeypatch):
@@ -134,7 +134,7 @@ async def test_an_effect_that_failed_is_a_cancellation(monkeypatch):
         await asyncio.sleep(0.1)
         raise StorageUnavailable("x")
 
-    outcome = await cancel_soon(asyncio.create_task(Settler().run(work, "commit", "c")))
+    outcome = await cancel_soon(asyncio.create_task(Settler("mongodb").run(work, "commit", "c")))
     assert isinstance(outcome, asyncio.CancelledError)
 
 
@@ -149,7 +149,7 @@ async def test_an_effect_that_does_not_end_is_of_unknown_outcome(monkeypatch):
         finally:
             ended.append(True)
 
-    outcome = await cancel_soon(asyncio.create_task(Settler().run(work, "commit", "c")))
+    outcome = await cancel_soon(asyncio.create_task(Settler("mongodb").run(work, "commit", "c")))
     assert isinstance(outcome, CommitOutcomeUnknown)
     assert outcome.commit_id == "c"
     assert ended == [True]

@@ -8,8 +8,8 @@ from bson.int64 import Int64
 import turnkeep
 from turnkeep.contract import Expect, HeadChange, LoadQuery, Scope, SessionQuery
 from turnkeep.errors import CorruptRecord, InvalidArgument
+from turnkeep.outbox import store as store_module
 from turnkeep.retention import to_microseconds
-from turnkeep_mongodb import store as store_module
 from turnkeep_testkit import FakeClock, new_commit, new_key, new_message
 
 from .kit import everything, named, opened

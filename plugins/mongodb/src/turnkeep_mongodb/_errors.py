@@ -172,17 +172,6 @@ def write_failed(error: BaseException, operation: str, commit_id: str) -> BaseEx
     return unknown
 
 
-def not_cleared(error: driver.PyMongoError, operation: str) -> StorageError:
-    """What it means that a session was buried, and clearing away what it left failed."""
-    return CommitOutcomeUnknown(
-        "the session is gone, but not all it left was removed; the next sweep does that, or the same call once more "
-        f"({type(error).__name__})",
-        commit_id="",
-        adapter=NAME,
-        operation=operation,
-    )
-
-
 def only_duplicates(error: driver.BulkWriteError) -> bool:
     """Whether all that a batch was refused for is that its documents are there already."""
     details = cast("Mapping[str, Any]", error.details or {})

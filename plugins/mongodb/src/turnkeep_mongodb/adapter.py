@@ -8,19 +8,20 @@ import warnings
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
+from pymongo.errors import PyMongoError
+
 from turnkeep.contract import PAST_COMMITS, Capability, HealthReport, Level, StorageAdapter, Support
 from turnkeep.errors import ConfigurationError, StorageUnavailable
+from turnkeep.outbox import Bounds, GivenClock, ServerClock, Settler, Store, Sweeper
 from turnkeep.urls import parse_text
 from turnkeep_mongodb._errors import NAME, translating
 from turnkeep_mongodb.clients import Address, HandedIn
-from turnkeep_mongodb.clock import GivenClock, ServerClock
 from turnkeep_mongodb.health import examine
 from turnkeep_mongodb.lists import count, find_page
+from turnkeep_mongodb.messages import Messages
 from turnkeep_mongodb.names import Collections, Names, check_database
 from turnkeep_mongodb.schema import Schema
-from turnkeep_mongodb.settling import Settler
-from turnkeep_mongodb.store import Store
-from turnkeep_mongodb.sweeping import Sweeper
+from turnkeep_mongodb.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -45,12 +46,15 @@ if TYPE_CHECKING:
         Swept,
         Token,
     )
+    from turnkeep.outbox.clock import Clock
     from turnkeep.urls import StorageURL
     from turnkeep_mongodb.clients import Source
-    from turnkeep_mongodb.clock import Clock
     from turnkeep_mongodb.names import Document
 
 DEFAULT_DATABASE: Final = "turnkeep"
+
+BOUNDS: Final = Bounds(kept_bytes=256 * 1024, outbox_bytes=256 * 1024)
+"""A document may have 16 MB; a commit changes it in place, so that its size costs the server little."""
 
 _CAPABILITIES: Final = {
     Capability.ATOMIC_TURN: Support(Level.FULL),
@@ -156,11 +160,12 @@ class MongoDBAdapter(StorageAdapter):
             self._schema.require(version)
         else:
             await self._schema.migrate(collections)
+        sessions, messages = Sessions(collections.sessions), Messages(collections)
         if self._clock.is_due:
-            await self._clock.set(collections.database)
-        store = Store(collections, self._clock)
-        sweeper = Sweeper(collections, store, self._clock)
-        self._open = _Open(client, collections, store, sweeper, Settler(), os.getpid())
+            await self._clock.set(sessions.tell_time)
+        store = Store(sessions, messages, self._clock, bounds=BOUNDS, adapter=NAME, failures=PyMongoError)
+        sweeper = Sweeper(sessions, messages, store, self._clock, adapter=NAME)
+        self._open = _Open(client, collections, store, sweeper, Settler(NAME), os.getpid())
 
     def _forget(self) -> None:
         """In a child process: lets go of what belongs to the parent, without closing it."""

@@ -13,8 +13,10 @@ from pymongo import ASCENDING, DESCENDING
 
 from turnkeep.contract import ANYONE, SessionPage, Stats
 from turnkeep.cursors import page_of_heads, read_position
-from turnkeep_mongodb.sessions import HEAD_ONLY, STATUSES, owned_by, read_record
-from turnkeep_mongodb.times import from_stamp_or_none, to_stamp
+from turnkeep.outbox.records import STATUSES, read_record
+from turnkeep.retention import from_microseconds, to_microseconds
+from turnkeep_mongodb._errors import NAME
+from turnkeep_mongodb.sessions import HEAD_ONLY, owned_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +33,7 @@ async def find_page(sessions: AsyncCollection[Document], query: SessionQuery, no
     condition, order = listing(query, now)
     by_index = f"turnkeep_{_whose(query.scope)}{query.order}"
     found = await sessions.find(condition, HEAD_ONLY).hint(by_index).sort(order).limit(query.limit + 1).to_list()
-    return page_of_heads([read_record(document, now).head for document in found], query)
+    return page_of_heads([read_record(document, now, NAME).head for document in found], query)
 
 
 def listing(query: SessionQuery, now: datetime) -> tuple[Document, list[tuple[str, int]]]:
@@ -47,10 +49,10 @@ def listing(query: SessionQuery, now: datetime) -> tuple[Document, list[tuple[st
     ranges: dict[str, Document] = {"updated_us": {}, stamp: {}}
     if query.older_than is not None:
         before = now - query.older_than if isinstance(query.older_than, timedelta) else query.older_than
-        ranges["updated_us"]["$lt"] = to_stamp(before)
+        ranges["updated_us"]["$lt"] = to_microseconds(before)
     if query.cursor is not None:
         moment, last_id = read_position(query.cursor, query.order)
-        last = to_stamp(moment)
+        last = to_microseconds(moment)
         beyond = "$lt" if direction == DESCENDING else "$gt"
         ranges[stamp][f"{beyond}e"] = last
         condition["$or"] = [{stamp: {beyond: last}}, {"session_id": {"$gt": last_id}}]
@@ -69,8 +71,8 @@ async def count(sessions: AsyncCollection[Document], query: StatsQuery, now: dat
         by_status=_add_up((group["_id"]["status"], group["sessions"]) for group in found),
         by_agent=_add_up((group["_id"]["agent_name"], group["sessions"]) for group in found),
         by_route=_add_up((group["_id"]["current_route"], group["sessions"]) for group in found),
-        oldest=from_stamp_or_none(min((group["oldest"] for group in found), default=None)),
-        newest=from_stamp_or_none(max((group["newest"] for group in found), default=None)),
+        oldest=min((from_microseconds(group["oldest"]) for group in found), default=None),
+        newest=max((from_microseconds(group["newest"]) for group in found), default=None),
     )
 
 
@@ -96,7 +98,7 @@ def counting(scope: Scope, now: datetime) -> list[Document]:
 
 def _after_marks(field: str, stored: str, now: datetime) -> Document:
     """A field of the last mark that has passed, or what is stored where none has."""
-    passed = {"$lte": ["$$this.leaves_us", to_stamp(now)]}
+    passed = {"$lte": ["$$this.leaves_us", to_microseconds(now)]}
     step = {"$cond": [passed, f"$$this.{field}", "$$value"]}
     return {"$reduce": {"input": "$marks", "initialValue": stored, "in": step}}
 
@@ -108,7 +110,7 @@ def _whose(scope: Scope) -> str:
 
 def _living(scope: Scope, now: datetime) -> Document:
     # Not "$gt": a session that never expires has no such time.
-    return {"namespace": scope.namespace, **owned_by(scope), "expires_us": {"$not": {"$lte": to_stamp(now)}}}
+    return {"namespace": scope.namespace, **owned_by(scope), "expires_us": {"$not": {"$lte": to_microseconds(now)}}}
 
 
 def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:

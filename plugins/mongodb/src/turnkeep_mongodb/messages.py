@@ -1,121 +1,36 @@
-"""Messages at rest: items of a head's tail, and documents of their own once they are older.
-
-An item and its document carry the same fields; the document also says which session and life it belongs to.
-"""
+"""The collection of message documents."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final
 
 from pymongo import ASCENDING
 from pymongo.errors import BulkWriteError
 
-from turnkeep.codec import utf8_length
-from turnkeep.contract import StoredMessage
-from turnkeep.errors import CorruptRecord
-from turnkeep_mongodb._errors import NAME, only_duplicates
-from turnkeep_mongodb.times import from_stamp, to_stamp
+from turnkeep.outbox.items import Life
+from turnkeep.outbox.ports import Lot
+from turnkeep_mongodb._errors import only_duplicates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from pymongo.asynchronous.collection import AsyncCollection
+    from collections.abc import Sequence
 
     from turnkeep.contract import Head
-    from turnkeep_mongodb.names import Document
+    from turnkeep_mongodb.names import Collections, Document
 
-_OPTIONAL: Final = ("name", "tool_calls", "tool_call_id", "route", "step", "event", "metadata", "reply")
-_TEXTS: Final = ("content", "tool_calls", "event", "metadata", "reply")
-
-
-class Life(NamedTuple):
-    """One incarnation of a session: what message documents belong to."""
-
-    namespace: str
-    session_id: str
-    incarnation: str
-
-    @classmethod
-    def of(cls, head: Head) -> Life:
-        """The one that a head is of."""
-        return cls(head.namespace, head.session_id, head.token.incarnation)
-
-    @property
-    def session(self) -> str:
-        """The ``_id`` of the session's head, by which message documents are sharded."""
-        return identity(self.namespace, self.session_id)
-
-
-def identity(namespace: str, session_id: str) -> str:
-    """The ``_id`` of a session's head. A namespace has no slash, so no two sessions share one."""
-    return f"{namespace}/{session_id}"
-
-
-def to_items(messages: Iterable[StoredMessage]) -> list[Document]:
-    """Messages as items."""
-    items: list[Document] = []
-    for message in messages:
-        fields = message._asdict()
-        size = sum(utf8_length(fields[name]) for name in _TEXTS if fields[name] is not None)
-        item: Document = {"seq": message.seq, "turn_seq": message.turn_seq, "commit_id": message.commit_id}
-        item |= {"id": message.id, "role": message.role, "content": message.content}
-        if message.encoding != "plain":
-            item["encoding"] = message.encoding
-        item |= {name: fields[name] for name in _OPTIONAL if fields[name] is not None}
-        item |= {"created_at": message.created_at, "created_us": to_stamp(message.created_at), "bytes": size}
-        items.append(item)
-    return items
-
-
-def to_messages(head: Head, items: Iterable[Document]) -> tuple[StoredMessage, ...]:
-    """Items as messages.
-
-    Raises:
-        CorruptRecord: a field is missing, or none.
-    """
-    try:
-        return tuple([_to_message(item) for item in items])
-    except (KeyError, TypeError, OverflowError) as error:
-        raise CorruptRecord(
-            f"session {head.session_id!r:.200} has a message without a usable {error}", adapter=NAME
-        ) from error
-
-
-def _to_message(item: Document) -> StoredMessage:
-    # Half the time of calling the class; every load does it 50 times.
-    make = cast("Callable[..., StoredMessage]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType] - typeshed
-    get: Callable[..., Any] = item.get
-    return make(
-        StoredMessage,
-        (
-            item["id"],
-            item["role"],
-            item["content"],
-            get("encoding", "plain"),
-            get("name"),
-            get("tool_calls"),
-            get("tool_call_id"),
-            get("route"),
-            get("step"),
-            get("event"),
-            get("metadata"),
-            get("reply"),
-            from_stamp(item["created_us"]),
-            item["seq"],
-            item["turn_seq"],
-            item["commit_id"],
-        ),
-    )
+_PLACE: Final = "sweep"
+"""The ``_id`` of the record of where the last sweep stopped looking."""
 
 
 class Messages:
-    """The collection of message documents. Every statement names the session, so a sharded cluster asks one shard."""
+    """As ``turnkeep.outbox.MessageDocuments`` says; each statement names the session, so that one shard is asked."""
 
-    def __init__(self, collection: AsyncCollection[Document]) -> None:
-        self._collection = collection
+    def __init__(self, collections: Collections) -> None:
+        self._collection = collections.messages
+        self._records = collections.schema
 
-    async def insert(self, life: Life, items: Sequence[Document]) -> None:
+    async def insert(self, head: Head, items: Sequence[Document]) -> None:
         """Writes a document for each item; those that are there already are left, because they say the same."""
+        life = Life.of(head)
         owned = {"session": life.session, **life._asdict()}
         documents = [{"_id": f"{life.incarnation}#{item['seq']:010d}", **owned, **item} for item in items]
         try:
@@ -132,12 +47,37 @@ class Messages:
         )
         return await found.sort("seq", ASCENDING).to_list()
 
-    async def erase(self, session: str, incarnation: str, floor: int) -> int:
-        """Removes the documents of a life up to ``floor``; how many that were."""
-        condition = {"session": session, "incarnation": incarnation, "seq": {"$lte": floor}}
+    async def erase(self, session: str, incarnation: str, low: int, high: int | None) -> int:
+        """Removes the documents of a life from ``low`` to ``high``; how many that were."""
+        seqs = {"$gte": low} if high is None else {"$gte": low, "$lte": high}
+        condition = {"session": session, "incarnation": incarnation, "seq": seqs}
         return (await self._collection.delete_many(condition)).deleted_count
 
-    async def erase_all(self, session: str, incarnation: str) -> int:
-        """Removes every document of a life; how many that were."""
-        found = await self._collection.delete_many({"session": session, "incarnation": incarnation})
-        return found.deleted_count
+    async def look_over(self, limit: int) -> list[Lot]:
+        """What the next so many documents belong to."""
+        place: Document = await self._records.find_one({"_id": _PLACE}) or {"after": ""}
+        found = await (await self._collection.aggregate(looking_over(place["after"], limit))).to_list()
+        after = max((group["place"] for group in found), default="")
+        seen = sum(group["documents"] for group in found)
+        place = {"after": after if seen >= limit else ""}
+        await self._records.update_one({"_id": _PLACE}, {"$set": place}, upsert=True)
+        return [Lot(**group["_id"], first=group["first"], last=group["last"]) for group in found]
+
+
+def looking_over(after: str, limit: int) -> list[Document]:
+    """The aggregation that tells which lives the next so many message documents belong to."""
+    return [
+        {"$match": {"_id": {"$gt": after}}},
+        {"$sort": {"_id": ASCENDING}},
+        {"$limit": limit},
+        {"$project": {"session": 1, "incarnation": 1, "seq": 1}},
+        {
+            "$group": {
+                "_id": {"session": "$session", "incarnation": "$incarnation"},
+                "first": {"$min": "$seq"},
+                "last": {"$max": "$seq"},
+                "place": {"$max": "$_id"},
+                "documents": {"$sum": 1},
+            }
+        },
+    ]

@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turnkeep.errors import CommitOutcomeUnknown
-from turnkeep_mongodb._errors import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -33,7 +32,8 @@ class Effect:
 class Settler:
     """Runs writes so that cancelling one of them leaves no doubt where there need not be any."""
 
-    def __init__(self) -> None:
+    def __init__(self, adapter: str) -> None:
+        self._adapter = adapter
         self._pending: set[asyncio.Task[Any]] = set()
 
     async def run(self, work: Callable[[Effect], Coroutine[Any, Any, T]], operation: str, commit_id: str = "") -> T:
@@ -57,7 +57,7 @@ class Settler:
                 f"{operation} was cancelled, and the server did not answer within {SETTLE_SECONDS:g} s; "
                 "repeat it with the same commit id",
                 commit_id=commit_id,
-                adapter=NAME,
+                adapter=self._adapter,
                 operation=operation,
             )
         error = task.exception()

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from turnkeep.errors import CorruptRecord
 from turnkeep.judge import PastCommit
-from turnkeep_mongodb._errors import NAME
-from turnkeep_mongodb.times import from_stamp, to_stamp
+from turnkeep.retention import from_microseconds, to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,21 +26,27 @@ def to_line(past: PastCommit) -> str:
         past.first_seq,
         past.last_seq,
         past.message_count,
-        to_stamp(past.time),
+        to_microseconds(past.time),
     )
 
 
-def find_past(ring: Sequence[str], commit_id: str) -> PastCommit | None:
-    """What the ring remembers of a commit id."""
+def find_past(ring: Sequence[str], commit_id: str, adapter: str) -> PastCommit | None:
+    """What the ring remembers of a commit id.
+
+    Raises:
+        CorruptRecord: it cannot be read.
+    """
     begin = f"{_dump(commit_id)[:-1]},"
     line = next((line for line in ring if line.startswith(begin)), None)
     if line is None:
         return None
     try:
         commit_id, digest, version, created, first_seq, last_seq, message_count, time = json.loads(line)
-        return PastCommit(commit_id, digest, version, created, first_seq, last_seq, message_count, from_stamp(time))
+        moment = from_microseconds(time)
     except (ValueError, TypeError, OverflowError) as error:
-        raise CorruptRecord(f"what is remembered of commit {commit_id!r:.80} cannot be read", adapter=NAME) from error
+        said = f"what is remembered of commit {commit_id!r:.80} cannot be read"
+        raise CorruptRecord(said, adapter=adapter) from error
+    return PastCommit(commit_id, digest, version, created, first_seq, last_seq, message_count, moment)
 
 
 def _dump(*parts: str | int | None) -> str:

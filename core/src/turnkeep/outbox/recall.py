@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from turnkeep_mongodb.sessions import Record
+    from turnkeep.outbox.records import Record
 
 _MOST_BYTES: Final = 32 * 1024 * 1024
 _LARGEST: Final = 1024 * 1024

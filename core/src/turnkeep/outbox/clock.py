@@ -1,23 +1,18 @@
 """Which time rules: the server's, asked for now and then, and carried forward by this machine's steady clock.
 
-MongoDB tells its time in the reply to ``hello``. It can put its time into a document by itself, but not compare it with
-one and add to it without updates by pipeline. So each process knows the server's time to within a round trip, whatever
-its own clock says; within a session the times of commits rise all the same, because each is compared with the last.
+Stores of documents tell their time, but cannot compare it with a document's and add to it in the swap of a head. So
+each process knows the server's time to within a round trip, whatever its own clock says; within a session the times of
+commits rise all the same, because each is compared with the last.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-from pymongo.errors import PyMongoError
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pymongo.asynchronous.database import AsyncDatabase
+    from collections.abc import Awaitable, Callable
 
 _KEEPS: Final = 60.0
 """Seconds until the server is asked again, beside the next load."""
@@ -35,8 +30,8 @@ class Clock(Protocol):
         """The time, aware."""
         ...
 
-    async def set(self, database: AsyncDatabase[dict[str, Any]]) -> None:
-        """Asks the server; a server that does not answer leaves the clock as it is."""
+    async def set(self, ask: Callable[[], Awaitable[datetime | None]]) -> None:
+        """Asks the server for its time, aware; a server that does not tell leaves the clock as it is."""
         ...
 
 
@@ -58,13 +53,13 @@ class ServerClock:
             return datetime.now(UTC)
         return self._server + timedelta(seconds=time.monotonic() - self._asked)
 
-    async def set(self, database: AsyncDatabase[dict[str, Any]]) -> None:
+    async def set(self, ask: Callable[[], Awaitable[datetime | None]]) -> None:
         """As ``Clock`` says."""
-        with suppress(PyMongoError):
-            began = time.monotonic()
-            told: datetime = (await database.command("hello"))["localTime"]
-            ended = time.monotonic()
-            self._server, self._asked = told.replace(tzinfo=UTC), (began + ended) / 2
+        began = time.monotonic()
+        told = await ask()
+        ended = time.monotonic()
+        if told is not None:
+            self._server, self._asked = told, (began + ended) / 2
 
 
 class GivenClock:
@@ -82,5 +77,5 @@ class GivenClock:
         """The time, aware."""
         return self._clock()
 
-    async def set(self, database: AsyncDatabase[dict[str, Any]]) -> None:
+    async def set(self, ask: Callable[[], Awaitable[datetime | None]]) -> None:
         """Does nothing."""

@@ -7,10 +7,8 @@ import random
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
-from pymongo.errors import PyMongoError
-
 from turnkeep.contract import Expect, StoredSession, Token
-from turnkeep.errors import Conflict, SessionNotFound
+from turnkeep.errors import CommitOutcomeUnknown, Conflict, SessionNotFound
 from turnkeep.ids import new_id
 from turnkeep.judge import (
     committed,
@@ -23,21 +21,22 @@ from turnkeep.judge import (
     session_conflict,
     session_not_found,
 )
-from turnkeep_mongodb._errors import NAME, not_cleared, writing
-from turnkeep_mongodb.commits import find_past
-from turnkeep_mongodb.history import Gap, History
-from turnkeep_mongodb.messages import Life, Messages, identity, to_items
-from turnkeep_mongodb.recall import Recall
-from turnkeep_mongodb.sessions import WITHOUT_DOCUMENTS, Grave, Record, Sessions, next_record, read_grave, read_record
-from turnkeep_mongodb.tail import is_due, outbox
+from turnkeep.outbox.history import Gap, History
+from turnkeep.outbox.items import identity, to_items
+from turnkeep.outbox.recall import Recall
+from turnkeep.outbox.records import Grave, Record, next_record, read_grave, read_record
+from turnkeep.outbox.ring import find_past
+from turnkeep.outbox.tail import is_due, outbox
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from turnkeep.contract import Commit, Committed, LoadQuery, MessagePage, MessageQuery, Replay, SessionKey
-    from turnkeep_mongodb.clock import Clock
-    from turnkeep_mongodb.names import Collections, Document
-    from turnkeep_mongodb.settling import Effect
+    from turnkeep.outbox.clock import Clock
+    from turnkeep.outbox.items import Document
+    from turnkeep.outbox.ports import MessageDocuments, SessionDocuments
+    from turnkeep.outbox.settling import Effect
+    from turnkeep.outbox.tail import Bounds
 
 _PATIENCE: Final = 0.002
 """Seconds; a writer that lost twice waits up to so long times its losses, lest all of them lose together again."""
@@ -49,29 +48,44 @@ class Store:
     """Reads and writes sessions.
 
     Args:
-        collections: where.
+        sessions: the heads.
+        messages: the documents of older messages.
         clock: the server's time.
+        bounds: how large a head becomes.
+        adapter: the adapter's name, for errors.
+        failures: what the driver raises.
     """
 
-    def __init__(self, collections: Collections, clock: Clock) -> None:
-        self._database = collections.database
+    def __init__(
+        self,
+        sessions: SessionDocuments,
+        messages: MessageDocuments,
+        clock: Clock,
+        *,
+        bounds: Bounds,
+        adapter: str,
+        failures: type[Exception] | tuple[type[Exception], ...],
+    ) -> None:
+        self._sessions = sessions
+        self._messages = messages
         self._clock = clock
+        self._bounds = bounds
+        self._adapter = adapter
+        self._failures = failures
         self._recall = Recall()
-        self._sessions = Sessions(collections.sessions)
-        self._messages = Messages(collections.messages)
-        self._history = History(self._messages)
+        self._history = History(messages, adapter)
         self._appends: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def load(self, key: SessionKey, query: LoadQuery) -> StoredSession | None:
         """The session, if it is there and visible."""
         gap: Gap | None = None
         while True:
-            document = await self._find(key)
+            document = await self._find(key, texts=True)
             record = self._visible(document, key)
             if document is None or record is None:
                 return None
             if gap is not None:
-                gap.expect_change(record)
+                gap.expect_change(record, self._adapter)
             self._recall.keep(record.session, record)
             try:
                 replay = None if query.commit_id is None else await self._replay(record, query.commit_id)
@@ -85,11 +99,11 @@ class Store:
         """A page of history."""
         gap: Gap | None = None
         while True:
-            record = self._visible(await self._find(key, WITHOUT_DOCUMENTS), key)
+            record = self._visible(await self._find(key, texts=False), key)
             if record is None:
-                raise session_not_found(key.session_id, NAME, "read_messages")
+                raise session_not_found(key.session_id, self._adapter, "read_messages")
             if gap is not None:
-                gap.expect_change(record)
+                gap.expect_change(record, self._adapter)
             try:
                 return await self._history.page(record, query)
             except Gap as found:
@@ -121,7 +135,8 @@ class Store:
             if record is None or (isinstance(commit.expect, Token) and commit.expect != record.head.token):
                 return None
             record = record.at(self._clock())
-            if not is_live(record.head, self._clock()) or find_past(record.recent, commit.commit_id) is not None:
+            past = find_past(record.recent, commit.commit_id, self._adapter)
+            if past is not None or not is_live(record.head, self._clock()):
                 return None
         try:
             return await self._try(commit, record, effect)
@@ -134,7 +149,7 @@ class Store:
         grave = None if document is None else read_grave(document)
         if grave is not None:
             await self.clear(grave)
-        return None if document is None or grave is not None else read_record(document, self._clock())
+        return None if document is None or grave is not None else read_record(document, self._clock(), self._adapter)
 
     async def _try(self, commit: Commit, record: Record | None, effect: Effect) -> Committed | None:
         """One attempt on a session that was read or guessed; None if it was not so any more.
@@ -143,15 +158,16 @@ class Store:
             Conflict, SessionNotFound: as ``judge`` says.
         """
         now = self._clock()
-        past = None if record is None else find_past(record.recent, commit.commit_id)
+        past = None if record is None else find_past(record.recent, commit.commit_id, self._adapter)
         head = None if record is None else record.head
-        replayed = judge(commit, head, past, now, adapter=NAME)
+        replayed = judge(commit, head, past, now, adapter=self._adapter)
         if replayed is not None:
             return replayed
         if record is not None and not is_live(record.head, now):
-            if not await self._sessions.bury(record, now, at=record.head.token):
+            grave = await self._sessions.bury(record, now, at=record.head.token)
+            if grave is None:
                 return None
-            await self.clear(Grave(record.session, record.head.token.incarnation))
+            await self.clear(grave)
             record = None
         if record is None:
             return await self._create(commit, now, effect)
@@ -161,53 +177,47 @@ class Store:
         after = next_head(commit, None, new_id(), now)
         result = committed(commit, None, after)
         items = to_items(number_messages(commit, result))
-        record = next_record(commit, None, after, past_commit(commit, result), items, now)
-        with writing("commit", commit.commit_id):
-            effect.begun = True
-            if await self._sessions.insert(record, (commit.data, commit.state), now):
-                self._recall.keep(record.session, record)
-                return result
+        record = next_record(commit, None, after, past_commit(commit, result), items, now, self._bounds)
+        effect.begun = True
+        if await self._sessions.insert(record, (commit.data, commit.state), now):
+            self._recall.keep(record.session, record)
+            return result
         effect.begun = False
         return None
 
     async def _append(self, commit: Commit, record: Record, now: datetime, effect: Effect) -> Committed | None:
         before = record.head
-        flushed = is_due(record.tail, record.flushed)
-        if flushed:
-            record = await self._flush(record)
+        waiting = outbox(record.tail, record.flushed) if is_due(record.tail, record.flushed, self._bounds) else []
+        if waiting:  # what they say was decided by commits that took effect
+            await self._messages.insert(before, waiting)
+            record = record._replace(flushed=before.last_seq)
         after = next_head(commit, before, before.token.incarnation, now)
         result = committed(commit, before, after)
         items = to_items(number_messages(commit, result))
-        following = next_record(commit, record, after, past_commit(commit, result), items, now)
+        following = next_record(commit, record, after, past_commit(commit, result), items, now, self._bounds)
         self._recall.forget(record.session)  # until the outcome is known
-        with writing("commit", commit.commit_id):
-            effect.begun = True
-            taken = await self._sessions.swap(record, following, len(items), (commit.data, commit.state), now)
+        effect.begun = True
+        taken = await self._sessions.swap(record, following, len(items), (commit.data, commit.state), now)
         if taken:
             self._recall.keep(record.session, following)
             return result
         effect.begun = False
-        if flushed:
-            await self._tidy(Life.of(before))
+        if waiting:
+            await self._tidy(record.grave._replace(erased=waiting[0]["seq"] - 1))
         return None
 
-    async def _flush(self, record: Record) -> Record:
-        """Writes a document for each message that has none. What they say was decided by commits of a majority."""
-        await self._messages.insert(Life.of(record.head), outbox(record.tail, record.flushed))
-        return record._replace(flushed=record.head.last_seq)
-
-    async def _tidy(self, life: Life) -> None:
+    async def _tidy(self, written: Grave) -> None:
         """Removes documents written too late: their session was deleted, or its history cleared, meanwhile."""
-        document = await self._sessions.find_any(life.session)
-        if document is None or document["incarnation"] != life.incarnation or document.get("buried"):
-            await self._messages.erase_all(life.session, life.incarnation)
-        elif document["erased"]:
-            await self._messages.erase(life.session, life.incarnation, document["erased"])
+        document = await self._sessions.find_any(written.session)
+        if document is None or document["incarnation"] != written.incarnation or document.get("buried"):
+            await self._erase(written)
+        elif document["erased"] > written.erased:
+            await self._erase(written._replace(last_seq=document["erased"]))
 
     async def delete(self, key: SessionKey, expect: Token | None, effect: Effect) -> bool:
         """Buries a session, if it is visible and where it is expected to be, and removes what it leaves."""
         while True:
-            document = await self._find(key, WITHOUT_DOCUMENTS)
+            document = await self._find(key, texts=False)
             record = self._visible(document, key)
             if record is None:
                 grave = None if document is None else read_grave(document)
@@ -215,7 +225,7 @@ class Store:
                     await self.clear(grave)
                 return False
             if expect is not None and record.head.token != expect:
-                raise session_conflict(key.session_id, expect, record.head.token, NAME, "delete")
+                raise session_conflict(key.session_id, expect, record.head.token, self._adapter, "delete")
             effect.begun = True
             if await self.remove(record, at=expect):
                 return True
@@ -224,37 +234,48 @@ class Store:
     async def remove(self, record: Record, *, at: Token | None = None) -> bool:
         """Removes a session and everything of it; False if it is not there, or not at the token, any more."""
         self._recall.forget(record.session)
-        with writing("delete", ""):
-            if not await self._sessions.bury(record, self._clock(), at=at):
-                return False
+        grave = await self._sessions.bury(record, self._clock(), at=at)
+        if grave is None:
+            return False
         try:
-            await self.clear(Grave(record.session, record.head.token.incarnation))
-        except PyMongoError as error:
-            raise not_cleared(error, "delete") from error
+            await self.clear(grave)
+        except self._failures as error:
+            raise CommitOutcomeUnknown(
+                "the session is gone, but not all it left was removed; the next sweep does that, or the same call once "
+                f"more ({type(error).__name__})",
+                commit_id="",
+                adapter=self._adapter,
+                operation="delete",
+            ) from error
         return True
 
     async def clear(self, grave: Grave) -> int:
         """Removes what a deleted session left, its grave last; how many message documents that were."""
-        removed = await self._messages.erase_all(*grave)
+        removed = await self._erase(grave)
         await self._sessions.remove(grave)
         return removed
 
-    async def _find(self, key: SessionKey, projection: Document | None = None) -> Document | None:
+    async def _erase(self, grave: Grave) -> int:
+        return await self._messages.erase(grave.session, grave.incarnation, grave.erased + 1, grave.last_seq)
+
+    async def _find(self, key: SessionKey, *, texts: bool) -> Document | None:
         """The document of a session; sets the clock beside it, now and then."""
         if not self._clock.is_due:
-            return await self._sessions.find(key, projection)
-        found, _ = await asyncio.gather(self._sessions.find(key, projection), self._clock.set(self._database))
+            return await self._sessions.find(key, texts=texts)
+        found, _ = await asyncio.gather(
+            self._sessions.find(key, texts=texts), self._clock.set(self._sessions.tell_time)
+        )
         return found
 
     def _visible(self, document: Document | None, key: SessionKey) -> Record | None:
         if document is None or read_grave(document) is not None:
             return None
         now = self._clock()
-        record = read_record(document, now)
+        record = read_record(document, now, self._adapter)
         return None if find_visible(record.head, key, now) is None else record
 
     async def _replay(self, record: Record, commit_id: str) -> Replay | None:
-        past = find_past(record.recent, commit_id)
+        past = find_past(record.recent, commit_id, self._adapter)
         if past is None:
             return None
         if past.first_seq is None or past.last_seq is None:

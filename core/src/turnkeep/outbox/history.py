@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from turnkeep.contract import WIDEN_LIMIT, MessagePage
 from turnkeep.errors import CorruptRecord
-from turnkeep_mongodb._errors import NAME
-from turnkeep_mongodb.messages import Life, Messages, to_messages
+from turnkeep.outbox.items import Life, to_messages
 
 if TYPE_CHECKING:
     from turnkeep.contract import MessageQuery, StoredMessage
-    from turnkeep_mongodb.sessions import Record
+    from turnkeep.outbox.ports import MessageDocuments
+    from turnkeep.outbox.records import Record
 
 
 class Gap(Exception):
@@ -23,21 +23,22 @@ class Gap(Exception):
         self._low = low
         self._high = high
 
-    def expect_change(self, record: Record) -> None:
+    def expect_change(self, record: Record, adapter: str) -> None:
         """Raises ``CorruptRecord`` if the head that was read again is the same."""
         if record.head == self._head:
             raise CorruptRecord(
                 f"session {self._head.session_id!r:.200} counts messages {self._low} to {self._high}, "
                 "but not all of them are there",
-                adapter=NAME,
+                adapter=adapter,
             ) from None
 
 
 class History:
     """Reads what a head, read just now, says is there."""
 
-    def __init__(self, messages: Messages) -> None:
+    def __init__(self, messages: MessageDocuments, adapter: str) -> None:
         self._messages = messages
+        self._adapter = adapter
 
     async def window(self, record: Record, size: int | None) -> tuple[StoredMessage, ...]:
         """The newest ``size``, widened to begin where a commit began; None for all."""
@@ -80,4 +81,4 @@ class History:
             items[:0] = await self._messages.stretch(Life.of(record.head), low, min(high, first - 1))
         if [item["seq"] for item in items] != list(range(low, high + 1)):
             raise Gap(record, low, high)
-        return to_messages(record.head, items)
+        return to_messages(record.head, items, self._adapter)
