@@ -99,6 +99,12 @@ class StorageURL:
         except ValueError as error:
             raise InvalidArgument(f"the option {name} in the URL: {error}") from None
 
+    def take_all(self, prefix: str) -> dict[str, str]:
+        """Takes every option whose name begins so, by what follows in its name."""
+        self._known.add(f"{prefix}…")
+        names = [name for name in self._options if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self._options.pop(name) for name in names}
+
     def rest(self) -> dict[str, str]:
         """Takes every option that is left, for a driver that judges them itself."""
         left, self._options = self._options, {}
