@@ -6,6 +6,7 @@ from importlib import import_module
 import pytest
 
 import turnkeep
+import turnkeep.outbox
 import turnkeep.providers
 import turnkeep.repositories
 import turnkeep.sync
@@ -14,7 +15,7 @@ from turnkeep_testkit import faults, sizes, suites
 
 from .pages import DOCS, REFERENCE, code, read, rows
 
-MODULES = [turnkeep, turnkeep.providers, turnkeep.repositories, turnkeep.sync]
+MODULES = [turnkeep, turnkeep.outbox, turnkeep.providers, turnkeep.repositories, turnkeep.sync]
 IDENTIFIERS = re.findall(r"^::: ([\w.]+)$", "\n".join(map(read, REFERENCE)), re.MULTILINE)
 
 
@@ -155,6 +156,7 @@ def test_every_capability_is_told_as_it_is_declared():
         "sqlalchemy+sqlite+aiosqlite:///capabilities.db",
         "redis://localhost",
         "mongodb://localhost/app",
+        "opensearch://localhost",
     ]
     adapters = [build(url).adapter for url in urls]
     table = {row[0].strip("`"): row[1:] for row in rows(DOCS / "reference/adapters.md") if row[0].strip("`").isupper()}

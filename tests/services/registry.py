@@ -34,9 +34,8 @@ SERVERS: tuple[type[Server], ...] = (
     Valkey,
     MongoDB,
     MongoDBStandalone,
+    OpenSearch,
 )
-# Started only when named: no test of `make test` needs them.
-ON_REQUEST: tuple[type[Server], ...] = (OpenSearch,)
 
 
 class Registry:
@@ -50,14 +49,13 @@ class Registry:
         home: Path = HOME,
         env_file: Path = ENV_FILE,
         promised: Sequence[type[Server]] = SERVERS,
-        on_request: Sequence[type[Server]] = ON_REQUEST,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self.home = home
         self.env_file = env_file
         # As it is now: who makes a registry may go on to set the variables from `addresses`.
         self.environment = dict(environment)
-        self.servers = {kind.name: kind(home, self.environment) for kind in (*promised, *on_request)}
+        self.servers = {kind.name: kind(home, self.environment) for kind in promised}
         self._promised = [kind.name for kind in promised]
 
     def up(self, names: Collection[str] = (), *, required: bool = False) -> list[str]:

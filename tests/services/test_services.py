@@ -84,8 +84,8 @@ class Silent(Toy):
 def registry_of(tmp_path):
     made = []
 
-    def make(*kinds, on_request=(), environment=None):
-        made.append(Registry(tmp_path / "services", tmp_path / "env", kinds, on_request, environment or {}))
+    def make(*kinds, environment=None):
+        made.append(Registry(tmp_path / "services", tmp_path / "env", kinds, environment or {}))
         return made[-1]
 
     yield make
@@ -174,17 +174,6 @@ def test_without_what_it_needs_it_is_left_out(registry_of, capsys):
     assert "behind: it needs toy" in capsys.readouterr().out
 
 
-def test_some_are_started_only_when_named(registry_of):
-    class OnRequest(Toy):
-        name = "on_request"
-
-    registry = registry_of(Toy, on_request=(OnRequest,))
-    assert registry.up() == ["toy"]
-    assert registry.up(["on_request"]) == ["on_request"]
-    registry.down(["toy"])
-    assert list(registry.addresses()) == ["TURNKEEP_TEST_ON_REQUEST_URL"]
-
-
 def test_an_unknown_name_is_refused(registry_of):
     with pytest.raises(ServiceError, match="no server mysql; there are toy"):
         registry_of(Toy).up(["mysql"])
@@ -211,7 +200,7 @@ def test_two_at_once_start_one(registry_of):
 
 
 def test_two_folders_have_servers_of_their_own(registry_of, tmp_path):
-    here, there = registry_of(Toy), Registry(tmp_path / "elsewhere", tmp_path / "elsewhere.env", [Toy], [], {})
+    here, there = registry_of(Toy), Registry(tmp_path / "elsewhere", tmp_path / "elsewhere.env", [Toy], {})
     here.up()
     assert there.up() == ["toy"]
     assert here.addresses() != there.addresses()

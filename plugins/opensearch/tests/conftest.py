@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def server_url():
+def cluster_url():
     """Where the server is."""
     url = os.environ.get(URL)
     if not url:
@@ -54,21 +54,21 @@ def _new_names(url):
 
 
 @pytest.fixture
-def names(server_url):
+def names(cluster_url):
     """The names of indices that are not there yet, and are removed afterwards."""
-    with _new_names(server_url) as found:
+    with _new_names(cluster_url) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def shared_names(server_url):
+def shared_names(cluster_url):
     """The same for all tests of a module: making indices takes longer than most tests."""
-    with _new_names(server_url) as found:
+    with _new_names(cluster_url) as found:
         yield found
 
 
 @pytest.fixture
-async def client(server_url):
+async def client(cluster_url):
     """A client of the test's own."""
-    async with client_of(server_url) as found:
+    async with client_of(cluster_url) as found:
         yield found

@@ -27,17 +27,17 @@ class TestOpenSearch(AdapterSuite):
         return FakeClock()
 
     @pytest.fixture
-    def make_adapter(self, request, server_url, shared_names, fake_clock):
+    def make_adapter(self, request, cluster_url, shared_names, fake_clock):
         # Those that look at an empty store need one of their own.
         is_empty = (
             getattr(request.function, "starts_closed", False) or "LifecycleSuite" in request.function.__qualname__
         )
         names = request.getfixturevalue("names") if is_empty else shared_names
-        self.place = (server_url, names)
+        self.place = (cluster_url, names)
         self.steps = ()
 
         def make():
-            adapter = from_url(named(server_url, names), clock=fake_clock)
+            adapter = from_url(named(cluster_url, names), clock=fake_clock)
             adapter._schema._steps += self.steps
             return adapter
 
@@ -83,20 +83,20 @@ class TestRefreshed(ListSuite, ReadYourWritesSuite, StatefulSuite):
         return FakeClock()
 
     @pytest.fixture
-    def make_adapter(self, server_url, shared_names, fake_clock):
-        return lambda: from_url(named(server_url, shared_names, refresh="true"), clock=fake_clock)
+    def make_adapter(self, cluster_url, shared_names, fake_clock):
+        return lambda: from_url(named(cluster_url, shared_names, refresh="true"), clock=fake_clock)
 
 
 class TestClientHandedIn(AtomicTurnSuite, DeleteSuite):
     """With the server's own clock, and a driver that repeats what was not answered."""
 
     @pytest.fixture
-    def make_adapter(self, server_url, shared_names):
-        self.place = (server_url, shared_names)
+    def make_adapter(self, cluster_url, shared_names):
+        self.place = (cluster_url, shared_names)
 
         @asynccontextmanager
         async def make():
-            async with client_of(server_url, max_retries=2, retry_on_timeout=True) as client:
+            async with client_of(cluster_url, max_retries=2, retry_on_timeout=True) as client:
                 adapter = OpenSearchAdapter(client, shared_names, settings=QUIET)
                 await adapter.open()
                 yield adapter

@@ -223,8 +223,8 @@ async def test_an_attempt_that_was_sent_is_not_forgotten_when_a_later_one_is_not
         assert type(write_failed(caught.value, "commit", "c")) is StorageUnavailable
 
 
-async def test_a_request_that_is_too_slow_is_not_sent_again(server_url):
-    async with client_of(server_url, timeout=0.001, max_retries=0) as client:
+async def test_a_request_that_is_too_slow_is_not_sent_again(cluster_url):
+    async with client_of(cluster_url, timeout=0.001, max_retries=0) as client:
         with pytest.raises(opensearchpy.exceptions.ConnectionTimeout):
             await Calls(client, tries=3).send("POST", "/_search", {})
 
@@ -232,9 +232,9 @@ async def test_a_request_that_is_too_slow_is_not_sent_again(server_url):
 # What the real one refuses
 
 
-async def test_a_full_disk(server_url, names, client):
+async def test_a_full_disk(cluster_url, names, client):
     """Past its flood-stage mark the server blocks an index so."""
-    async with opened(server_url, names) as adapter:
+    async with opened(cluster_url, names) as adapter:
         key = new_key()
         first = await adapter.commit(new_commit(key, "one"))
         block = f"/{names['sessions']}/_settings"
@@ -251,8 +251,8 @@ async def test_a_full_disk(server_url, names, client):
         assert (await adapter.commit(new_commit(key, "two", expect=first.token))).last_seq == 2
 
 
-async def test_an_index_set_to_read_only(server_url, names, client):
-    async with opened(server_url, names) as adapter:
+async def test_an_index_set_to_read_only(cluster_url, names, client):
+    async with opened(cluster_url, names) as adapter:
         key = new_key()
         first = await adapter.commit(new_commit(key, "one"))
         await ask(client, "PUT", f"/{names['sessions']}/_settings", {"index.blocks.write": True})
@@ -264,9 +264,9 @@ async def test_an_index_set_to_read_only(server_url, names, client):
         await ask(client, "PUT", f"/{names['sessions']}/_settings", {"index.blocks.write": None})
 
 
-async def test_a_cluster_that_is_red(server_url, names, client):
+async def test_a_cluster_that_is_red(cluster_url, names, client):
     """Indices whose shards have no place; the cluster of everybody else is none of our business."""
-    async with opened(server_url, names) as adapter:
+    async with opened(cluster_url, names) as adapter:
         key = new_key()
         await adapter.commit(new_commit(key, "one"))
         (index,) = await ask(client, "GET", f"/{names['sessions']}")
@@ -293,8 +293,8 @@ async def mapping_of(client, index):
     return (await ask(client, "GET", f"/{index}/_mapping"))[index]["mappings"]
 
 
-async def test_indices_that_are_removed_meanwhile_are_missed_and_not_made_by_a_write(server_url, names, client):
-    async with opened(server_url, names) as adapter:
+async def test_indices_that_are_removed_meanwhile_are_missed_and_not_made_by_a_write(cluster_url, names, client):
+    async with opened(cluster_url, names) as adapter:
         key = new_key()
         first = await adapter.commit(new_commit(key, *["x"] * 16))
         for kind in ("messages", "sessions"):
@@ -310,9 +310,9 @@ async def test_indices_that_are_removed_meanwhile_are_missed_and_not_made_by_a_w
         assert await adapter.load(key, LoadQuery()) is None
 
 
-async def test_a_mapping_that_was_changed_refuses_and_quotes_nothing(server_url, names, client, caplog):
+async def test_a_mapping_that_was_changed_refuses_and_quotes_nothing(cluster_url, names, client, caplog):
     """Somebody made an index of the same name by hand, in which a field of ours is of another type."""
-    async with opened(server_url, names) as adapter:
+    async with opened(cluster_url, names) as adapter:
         (index,) = await ask(client, "GET", f"/{names['sessions']}")
         mapping = await mapping_of(client, index)
         mapping["properties"]["agent_name"] = mapping["properties"]["user_id"] = {"type": "integer"}
@@ -327,9 +327,9 @@ async def test_a_mapping_that_was_changed_refuses_and_quotes_nothing(server_url,
         assert "agent_name" in str(report)
 
 
-async def test_a_hundred_thousand_keys_make_no_fields(server_url, names, client):
+async def test_a_hundred_thousand_keys_make_no_fields(cluster_url, names, client):
     data = json.dumps({f"key {number}": {"a": number} for number in range(100_000)})
-    async with opened(server_url, names) as adapter:
+    async with opened(cluster_url, names) as adapter:
         key = new_key()
         (index,) = await ask(client, "GET", f"/{names['sessions']}")
         before = await mapping_of(client, index)
@@ -340,9 +340,9 @@ async def test_a_hundred_thousand_keys_make_no_fields(server_url, names, client)
         assert await mapping_of(client, index) == before
 
 
-async def test_a_message_of_10_mb_comes_back_as_it_went_in(server_url, names):
+async def test_a_message_of_10_mb_comes_back_as_it_went_in(cluster_url, names):
     content = "ä message\n" * (10 << 20 >> 4) + '\x01\\"' * 1000
-    async with opened(server_url, names) as adapter:
+    async with opened(cluster_url, names) as adapter:
         key = new_key()
         await adapter.commit(new_commit(key, content))
         await adapter.commit(new_commit(key, "next", expect=Expect.ANY))
@@ -351,9 +351,9 @@ async def test_a_message_of_10_mb_comes_back_as_it_went_in(server_url, names):
         assert [message.content for message in stored.messages] == [content, "next", "and next"]
 
 
-async def test_a_request_over_100_mb_is_refused_whole(server_url, names, client):
+async def test_a_request_over_100_mb_is_refused_whole(cluster_url, names, client):
     """What one may send at once unless the server is set otherwise."""
-    async with opened(server_url, names) as adapter:
+    async with opened(cluster_url, names) as adapter:
         key = new_key()
         first = await adapter.commit(new_commit(key, "x"))
         before = await everything(client, names)
@@ -363,9 +363,9 @@ async def test_a_request_over_100_mb_is_refused_whole(server_url, names, client)
         assert (await adapter.commit(new_commit(key, "y", expect=first.token))).last_seq == 2
 
 
-async def test_a_document_that_is_not_there_is_no_warning_in_the_log(server_url, shared_names, caplog):
+async def test_a_document_that_is_not_there_is_no_warning_in_the_log(cluster_url, shared_names, caplog):
     """The driver would warn of each session that does not exist."""
-    async with opened(server_url, shared_names) as adapter:
+    async with opened(cluster_url, shared_names) as adapter:
         caplog.set_level(logging.WARNING)
         key = new_key()
         assert await adapter.load(key, LoadQuery()) is None

@@ -23,8 +23,8 @@ async def lines(adapter):
     return {check.name: check for check in (await adapter.check()).checks}
 
 
-async def test_a_healthy_cluster_line_by_line(server_url, names, client):
-    async with opened(server_url, names) as adapter:
+async def test_a_healthy_cluster_line_by_line(cluster_url, names, client):
+    async with opened(cluster_url, names) as adapter:
         found = await lines(adapter)
         assert list(found) == LINES
         assert all(check.ok for name, check in found.items() if name != "copies")
@@ -32,14 +32,14 @@ async def test_a_healthy_cluster_line_by_line(server_url, names, client):
         assert (await adapter.check()).ok
 
 
-async def test_before_there_is_anything(server_url, names):
-    report = await from_url(named(server_url, names)).check()
+async def test_before_there_is_anything(cluster_url, names):
+    report = await from_url(named(cluster_url, names)).check()
     assert [(check.name, check.ok) for check in report.checks] == [("server", True), ("indices", False)]
     assert "turnkeep migrate" in report.checks[-1].fix
 
 
-async def test_how_far_the_documents_of_messages_lag(server_url, names, client):
-    async with opened(server_url, names) as adapter:
+async def test_how_far_the_documents_of_messages_lag(cluster_url, names, client):
+    async with opened(cluster_url, names) as adapter:
         for number in range(3):
             await adapter.commit(new_commit(new_key(), *["x"] * number))
         key = new_key()
@@ -50,8 +50,8 @@ async def test_how_far_the_documents_of_messages_lag(server_url, names, client):
         assert said == "4 messages of 3 sessions have no document of their own yet"
 
 
-async def test_settings_that_may_lose_turns_are_told(server_url, names, client):
-    async with opened(server_url, names, settings={"number_of_replicas": 1}) as adapter:
+async def test_settings_that_may_lose_turns_are_told(cluster_url, names, client):
+    async with opened(cluster_url, names, settings={"number_of_replicas": 1}) as adapter:
         settings = {"index.translog.durability": "async"}
         await ask(client, "PUT", f"/{names['messages']}/_settings", settings)
         found = await lines(adapter)
@@ -70,8 +70,8 @@ def test_every_block_is_told(name):
     assert found.fix
 
 
-async def test_a_machine_that_is_far_off_is_told(server_url, names, client, monkeypatch):
-    async with opened(server_url, names) as adapter:
+async def test_a_machine_that_is_far_off_is_told(cluster_url, names, client, monkeypatch):
+    async with opened(cluster_url, names) as adapter:
 
         async def tell_time(self):
             return datetime.now(UTC) - timedelta(hours=1)
@@ -82,9 +82,9 @@ async def test_a_machine_that_is_far_off_is_told(server_url, names, client, monk
         assert "-3600" in found.detail
 
 
-async def test_the_servers_clock_rules(server_url, names, monkeypatch):
+async def test_the_servers_clock_rules(cluster_url, names, monkeypatch):
     """A machine whose own clock is an hour off stores the server's time."""
-    async with opened(server_url, names) as adapter:
+    async with opened(cluster_url, names) as adapter:
         true = datetime.now(UTC)
 
         class Wrong(datetime):
@@ -97,9 +97,9 @@ async def test_the_servers_clock_rules(server_url, names, monkeypatch):
         assert abs(done.time - true) < timedelta(seconds=20)
 
 
-async def test_a_session_expires_by_the_servers_clock(server_url, names):
+async def test_a_session_expires_by_the_servers_clock(cluster_url, names):
     """The rest of expiry is the kit's, on a clock that it moves."""
-    async with opened(server_url, names) as adapter:
+    async with opened(cluster_url, names) as adapter:
         key = new_key()
         done = await adapter.commit(new_commit(key, "x", ttl=timedelta(seconds=3)))
         assert done.expires_at - done.time == timedelta(seconds=3)
@@ -109,8 +109,8 @@ async def test_a_session_expires_by_the_servers_clock(server_url, names):
         assert (await adapter.sweep(10)).sessions == 1
 
 
-async def test_the_clock_is_set_by_a_request_that_writes_nothing(server_url, names, client, monkeypatch):
-    async with opened(server_url, names):
+async def test_the_clock_is_set_by_a_request_that_writes_nothing(cluster_url, names, client, monkeypatch):
+    async with opened(cluster_url, names):
         clock, sessions = ServerClock(), Sessions(Calls(client), names["sessions"])
         assert clock.is_due
         record = f"/{names['sessions']}/_doc/%23turnkeep"

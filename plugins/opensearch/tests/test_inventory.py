@@ -42,8 +42,8 @@ async def talk(adapter, key, turns, **fields):
         await adapter.commit(new_commit(key, "question", "answer", expect=Expect.ANY, **fields))
 
 
-async def test_a_session_is_a_head_and_its_older_messages(server_url, names, client, clock):
-    async with opened(server_url, names, clock=clock) as adapter:
+async def test_a_session_is_a_head_and_its_older_messages(cluster_url, names, client, clock):
+    async with opened(cluster_url, names, clock=clock) as adapter:
         key = new_key()
         assert await counts(client, names) == (0, 0)
         await adapter.commit(new_commit(key))
@@ -59,8 +59,8 @@ async def test_a_session_is_a_head_and_its_older_messages(server_url, names, cli
         assert len(head["recent"]) == 32
 
 
-async def test_after_clearing_a_sweep_leaves_what_is_new(server_url, names, client, clock):
-    async with opened(server_url, names, clock=clock) as adapter:
+async def test_after_clearing_a_sweep_leaves_what_is_new(cluster_url, names, client, clock):
+    async with opened(cluster_url, names, clock=clock) as adapter:
         key = new_key()
         await adapter.commit(new_commit(key))
         await talk(adapter, key, 20)
@@ -72,8 +72,8 @@ async def test_after_clearing_a_sweep_leaves_what_is_new(server_url, names, clie
         assert (await adapter.sweep(10)).messages == 0
 
 
-async def test_messages_that_left_by_age_are_swept(server_url, names, client, clock):
-    async with opened(server_url, names, clock=clock) as adapter:
+async def test_messages_that_left_by_age_are_swept(cluster_url, names, client, clock):
+    async with opened(cluster_url, names, clock=clock) as adapter:
         key = new_key()
         await adapter.commit(new_commit(key))
         await talk(adapter, key, 20, message_ttl=HOUR)
@@ -92,8 +92,8 @@ async def test_messages_that_left_by_age_are_swept(server_url, names, client, cl
 
 
 @pytest.mark.parametrize("how", ["delete", "delete_owner", "expiry", "created over"])
-async def test_nothing_remains_of_a_session_that_is_gone(server_url, names, client, clock, how):
-    async with opened(server_url, names, clock=clock) as adapter:
+async def test_nothing_remains_of_a_session_that_is_gone(cluster_url, names, client, clock, how):
+    async with opened(cluster_url, names, clock=clock) as adapter:
         scope = Scope("kit")
         gone = [new_key(scope, f"gone {number}") for number in range(3)]
         other = new_key(scope, "other")
@@ -121,8 +121,8 @@ async def test_nothing_remains_of_a_session_that_is_gone(server_url, names, clie
         assert (await adapter.load(other, LoadQuery())).head.message_count == 40
 
 
-async def test_an_owner_is_erased_whole_though_nothing_was_ever_refreshed(server_url, names, client, clock):
-    async with opened(server_url, names, clock=clock) as adapter:
+async def test_an_owner_is_erased_whole_though_nothing_was_ever_refreshed(cluster_url, names, client, clock):
+    async with opened(cluster_url, names, clock=clock) as adapter:
         keys = [new_key(Scope("kit", "ana")) for _ in range(5)]
         for key in keys:
             await adapter.commit(new_commit(key, "x", user_id="ana"))
@@ -130,10 +130,10 @@ async def test_an_owner_is_erased_whole_though_nothing_was_ever_refreshed(server
         assert await counts(client, names) == (0, 0)
 
 
-async def test_nothing_outside_our_indices_is_touched(server_url, names, client, clock):
+async def test_nothing_outside_our_indices_is_touched(cluster_url, names, client, clock):
     foreign = f"{names['sessions']}_customers"
     await ask(client, "PUT", f"/{foreign}/_doc/1", {"namespace": "kit", "user_id": "ana"}, refresh="true")
-    async with opened(server_url, names, clock=clock) as adapter:
+    async with opened(cluster_url, names, clock=clock) as adapter:
         key = new_key(Scope("kit"), "a")
         await adapter.commit(new_commit(key, ttl=HOUR, user_id="ana"))
         await talk(adapter, key, 10, ttl=HOUR)
@@ -154,9 +154,9 @@ def test_nothing_here_removes_an_index():
     assert not re.search(r'"DELETE"|_by_query|indices\\.delete', source)
 
 
-async def test_a_flush_that_comes_too_late_leaves_nothing(server_url, names, client, monkeypatch):
+async def test_a_flush_that_comes_too_late_leaves_nothing(cluster_url, names, client, monkeypatch):
     """Its session is deleted between the writing of the documents and the commit."""
-    async with opened(server_url, names) as adapter, opened(server_url, names) as other:
+    async with opened(cluster_url, names) as adapter, opened(cluster_url, names) as other:
         for begin_anew in (False, True):
             key = new_key()
             await adapter.commit(new_commit(key))
@@ -179,9 +179,9 @@ async def test_a_flush_that_comes_too_late_leaves_nothing(server_url, names, cli
             assert await counts(client, names) == (int(begin_anew), 0)
 
 
-async def test_what_no_head_knows_of_is_swept(server_url, names, client, clock):
+async def test_what_no_head_knows_of_is_swept(cluster_url, names, client, clock):
     """A writer that was killed after it flushed for a session deleted meanwhile; a head that somebody removed."""
-    async with opened(server_url, names, clock=clock) as adapter:
+    async with opened(cluster_url, names, clock=clock) as adapter:
         keys = [new_key(Scope("kit"), f"s{number}") for number in range(3)]
         for key in keys:
             await adapter.commit(new_commit(key))
@@ -200,9 +200,9 @@ async def test_what_no_head_knows_of_is_swept(server_url, names, client, clock):
             assert len((await adapter.load(key, LoadQuery())).messages) == 40
 
 
-async def test_a_grave_is_no_session(server_url, names, client, clock, monkeypatch):
+async def test_a_grave_is_no_session(cluster_url, names, client, clock, monkeypatch):
     """A deleter that was killed between the head and its messages."""
-    async with opened(server_url, names, clock=clock) as adapter, opened(server_url, names, clock=clock) as killed:
+    async with opened(cluster_url, names, clock=clock) as adapter, opened(cluster_url, names, clock=clock) as killed:
 
         async def die(grave):
             raise asyncio.CancelledError
@@ -236,8 +236,8 @@ async def test_a_grave_is_no_session(server_url, names, client, clock, monkeypat
         assert await counts(client, names) == (1, 0)
 
 
-async def test_sweeps_beside_commits_lose_nothing(server_url, names):
-    async with opened(server_url, names) as adapter, opened(server_url, names) as other:
+async def test_sweeps_beside_commits_lose_nothing(cluster_url, names):
+    async with opened(cluster_url, names) as adapter, opened(cluster_url, names) as other:
         key = new_key()
         await adapter.commit(new_commit(key))
         done = asyncio.Event()

@@ -16,8 +16,8 @@ from turnkeep_testkit import new_commit, new_key
 from .kit import ask, everything, from_url, named, opened
 
 
-async def test_before_open_and_after_close_it_says_so(server_url, names):
-    adapter = from_url(named(server_url, names))
+async def test_before_open_and_after_close_it_says_so(cluster_url, names):
+    adapter = from_url(named(cluster_url, names))
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=r"await open\(\) first"):
             await adapter.load(new_key(), LoadQuery())
@@ -26,7 +26,7 @@ async def test_before_open_and_after_close_it_says_so(server_url, names):
         await adapter.aclose()
 
 
-async def test_a_client_handed_in_is_used_and_left_open(server_url, names, client):
+async def test_a_client_handed_in_is_used_and_left_open(cluster_url, names, client):
     adapter = OpenSearchAdapter(client, names)
     for _ in range(2):
         await adapter.open()
@@ -36,8 +36,8 @@ async def test_a_client_handed_in_is_used_and_left_open(server_url, names, clien
     assert len((await everything(client, names))["sessions"]) == 2 + 1
 
 
-async def test_an_adapter_that_was_never_closed_is_told(server_url, names):
-    adapter = from_url(named(server_url, names))
+async def test_an_adapter_that_was_never_closed_is_told(cluster_url, names):
+    adapter = from_url(named(cluster_url, names))
     await adapter.open()
     client = adapter._open.client
     with pytest.warns(ResourceWarning, match=r"was never closed: await aclose\(\)"):
@@ -45,9 +45,9 @@ async def test_an_adapter_that_was_never_closed_is_told(server_url, names):
     await client.close()
 
 
-async def test_a_failed_open_leaves_no_client(server_url, names, client):
+async def test_a_failed_open_leaves_no_client(cluster_url, names, client):
     await ask(client, "PUT", f"/{names['sessions']}")
-    adapter = from_url(named(server_url, names))
+    adapter = from_url(named(cluster_url, names))
     with pytest.raises(Exception, match="did not make"):
         await adapter.open()
     gc.collect()  # an unclosed session would warn, and a warning fails the test
@@ -65,8 +65,8 @@ def _in_child(adapter, queue):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:UserWarning")
-async def test_a_child_process_is_told_to_open_anew(server_url, names):
-    async with opened(server_url, names) as adapter:
+async def test_a_child_process_is_told_to_open_anew(cluster_url, names):
+    async with opened(cluster_url, names) as adapter:
         context = multiprocessing.get_context("fork")
         queue = context.SimpleQueue()
         child = context.Process(target=_in_child, args=(adapter, _Put(queue)))
@@ -153,8 +153,8 @@ async def test_an_effect_that_does_not_end_is_of_unknown_outcome(monkeypatch):
     assert ended == [True]
 
 
-async def test_closing_waits_for_a_commit_that_was_given_up(server_url, names):
-    adapter = from_url(named(server_url, names))
+async def test_closing_waits_for_a_commit_that_was_given_up(cluster_url, names):
+    adapter = from_url(named(cluster_url, names))
     await adapter.open()
     key = new_key()
     await adapter.commit(new_commit(key))

@@ -10,12 +10,12 @@ from .kit import from_url, named, refresh
 
 class TestNetwork(NetworkFaultSuite):
     @pytest.fixture
-    def server_url(self, server_url):
-        return server_url
+    def server_url(self, cluster_url):
+        return cluster_url
 
     @pytest.fixture
-    def make_adapter_at(self, server_url, shared_names):
-        self.place = (server_url, shared_names)
+    def make_adapter_at(self, cluster_url, shared_names):
+        self.place = (cluster_url, shared_names)
         return lambda url: from_url(named(url, shared_names))
 
     async def lists_settle(self):
@@ -26,12 +26,12 @@ class TestCutsWithoutRepeats(CutConnectionSuite):
     """Each request is sent once: what was not answered is of unknown outcome."""
 
     @pytest.fixture
-    def server_url(self, server_url):
-        return server_url
+    def server_url(self, cluster_url):
+        return cluster_url
 
     @pytest.fixture
-    def make_adapter_at(self, server_url, shared_names):
-        self.place = (server_url, shared_names)
+    def make_adapter_at(self, cluster_url, shared_names):
+        self.place = (cluster_url, shared_names)
         return lambda url: from_url(named(url, shared_names, max_retries=0))
 
     async def lists_settle(self):

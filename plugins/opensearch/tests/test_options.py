@@ -160,10 +160,10 @@ async def test_lists_are_immediate_where_commits_wait_for_them(refresh, level):
         assert OpenSearchAdapter(client, refresh=refresh).supports(Capability.IMMEDIATE_LISTS).level is level
 
 
-async def test_settings_and_templates_reach_the_indices(server_url, names, client):
+async def test_settings_and_templates_reach_the_indices(cluster_url, names, client):
     words = {"tokenizer": "whitespace", "filter": ["lowercase"]}
     settings = {"number_of_shards": 2, "analysis": {"analyzer": {"words": words}}}
-    async with opened(server_url, names, settings=settings, analyzer="words", index_templates=True) as adapter:
+    async with opened(cluster_url, names, settings=settings, analyzer="words", index_templates=True) as adapter:
         assert (await adapter.check()).ok
         found = await ask(client, "GET", f"/{names['messages']}", flat_settings="true")
         (index,) = found.values()
@@ -180,9 +180,9 @@ async def test_settings_and_templates_reach_the_indices(server_url, names, clien
     assert found[f"{names['messages']}-restored"]["mappings"] == index["mappings"]
 
 
-async def test_the_urls_settings_reach_the_indices(server_url, names, client):
+async def test_the_urls_settings_reach_the_indices(cluster_url, names, client):
     more = {"settings.number_of_shards": 2, "settings.number_of_replicas": 0}
-    adapter = from_url(named(server_url, names, **more))
+    adapter = from_url(named(cluster_url, names, **more))
     await adapter.open()
     await adapter.aclose()
     (index,) = (await ask(client, "GET", f"/{names['sessions']}", flat_settings="true")).values()

@@ -32,9 +32,9 @@ def driver_calls(monkeypatch):
 
 class TestProcesses(ProcessFaultSuite):
     @pytest.fixture
-    def adapter_factory(self, server_url, names):
-        self.place = (server_url, names)
-        return functools.partial(adapter_at, named(server_url, names))
+    def adapter_factory(self, cluster_url, names):
+        self.place = (cluster_url, names)
+        return functools.partial(adapter_at, named(cluster_url, names))
 
     async def lists_settle(self):
         await refresh(*self.place)
@@ -79,9 +79,9 @@ class TestDriverCalls(DriverFaultSuite):
         return FakeClock()
 
     @pytest.fixture
-    def make_adapter(self, server_url, shared_names, fake_clock):
-        self.place = (server_url, shared_names)
-        return lambda: from_url(named(server_url, shared_names, max_retries=0), clock=fake_clock)
+    def make_adapter(self, cluster_url, shared_names, fake_clock):
+        self.place = (cluster_url, shared_names)
+        return lambda: from_url(named(cluster_url, shared_names, max_retries=0), clock=fake_clock)
 
     @pytest.fixture
     def driver_calls(self, driver_calls):

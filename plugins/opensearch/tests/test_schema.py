@@ -19,9 +19,9 @@ STEPS = migrations("standard")
 
 
 @pytest.fixture
-def url(server_url, names):
+def url(cluster_url, names):
     """Where there is nothing yet."""
-    return named(server_url, names)
+    return named(cluster_url, names)
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ async def test_an_index_of_somebody_else_is_refused(url, names, client, kind, ho
     assert await ask(client, "GET", f"/{name}*") == before
 
 
-async def test_other_names_over_our_record_are_refused(server_url, names):
-    async with opened(server_url, names):
+async def test_other_names_over_our_record_are_refused(cluster_url, names):
+    async with opened(cluster_url, names):
         pass
     with pytest.raises(ForeignTable, match="other names"):
-        async with opened(server_url, {**names, "messages": f"{names['messages']}_2"}):
+        async with opened(cluster_url, {**names, "messages": f"{names['messages']}_2"}):
             pass
 
 
@@ -111,11 +111,11 @@ class Killed(BaseException):
     """Ends a migration as a kill would: nothing after it happens."""
 
 
-async def test_a_migration_killed_at_any_write_can_be_taken_again(server_url, url, names, calls, monkeypatch):
+async def test_a_migration_killed_at_any_write_can_be_taken_again(cluster_url, url, names, calls, monkeypatch):
     perform = AsyncTransport.perform_request
     for number in range(100):
         for name in names.values():
-            await remove(server_url, name)
+            await remove(cluster_url, name)
         done = 0
 
         async def dying(self, method, *args, number=number, **kwargs):

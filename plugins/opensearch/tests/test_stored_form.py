@@ -8,6 +8,7 @@ from turnkeep.contract import Expect, HeadChange, LoadQuery, Scope, SessionQuery
 from turnkeep.errors import CorruptRecord
 from turnkeep.outbox import store as store_module
 from turnkeep.retention import to_microseconds
+from turnkeep_opensearch import sessions as sessions_module
 from turnkeep_opensearch.names import RECORD, head_id
 from turnkeep_testkit import FakeClock, new_commit, new_key, new_message
 
@@ -18,11 +19,12 @@ START_US = to_microseconds(START)
 SCOPE = Scope("shop")
 
 
-async def test_one_session_at_rest(server_url, names, client, monkeypatch):
+async def test_one_session_at_rest(cluster_url, names, client, monkeypatch):
     monkeypatch.setattr(store_module, "new_id", lambda: "incarnation-1")
+    monkeypatch.setattr(sessions_module, "new_id", lambda: "attempt-1")
     clock = FakeClock(START)
     key = new_key(SCOPE, "table-7")
-    async with opened(server_url, names, clock=clock) as adapter:
+    async with opened(cluster_url, names, clock=clock) as adapter:
         question = new_message("Olá, 你好", id="m1", name="Ana", metadata='{"a":1}', created_at=clock())
         documents = {"data": '{"name":"Ana"}', "state": '{"v":1}'}
         created = await adapter.commit(
@@ -72,6 +74,7 @@ async def test_one_session_at_rest(server_url, names, client, monkeypatch):
             "incarnation": "incarnation-1",
             "version": 2,
             "last_commit": "c2",
+            "attempt": "attempt-1",
             "last_seq": 2,
             "floor": 0,
             "floor_bytes": 0,
@@ -126,10 +129,10 @@ async def test_one_session_at_rest(server_url, names, client, monkeypatch):
     }
 
 
-async def test_a_message_of_its_own(server_url, names, client, monkeypatch):
+async def test_a_message_of_its_own(cluster_url, names, client, monkeypatch):
     monkeypatch.setattr(store_module, "new_id", lambda: "incarnation-1")
     key = new_key(SCOPE, "table-7")
-    async with opened(server_url, names, clock=FakeClock(START)) as adapter:
+    async with opened(cluster_url, names, clock=FakeClock(START)) as adapter:
         texts = [str(number) for number in range(16)]
         created = await adapter.commit(new_commit(key, *texts, commit_id="c1", user_id="ana"))
         assert (await everything(client, names))["messages"] == {}
@@ -177,9 +180,9 @@ IDS = [
 ]
 
 
-async def test_ids_are_values_whatever_they_hold(server_url, names, client):
+async def test_ids_are_values_whatever_they_hold(cluster_url, names, client):
     clock = FakeClock(START)
-    async with opened(server_url, names, clock=clock) as adapter:
+    async with opened(cluster_url, names, clock=clock) as adapter:
         for text in IDS:
             message = new_message(id=text, name=text, route=text)
             await adapter.commit(new_commit(new_key(SCOPE, text), message, commit_id="c", user_id=text))
@@ -210,9 +213,9 @@ def test_ids_that_are_too_long_are_hashed_and_meet_no_other():
     assert head_id(f"{longest}/{ids[-1]}") not in ids
 
 
-async def test_a_head_under_a_foreign_hash_is_told_and_never_shown(server_url, names, client):
+async def test_a_head_under_a_foreign_hash_is_told_and_never_shown(cluster_url, names, client):
     """Should two names ever have one hash."""
-    async with opened(server_url, names) as adapter:
+    async with opened(cluster_url, names) as adapter:
         one, two = (new_key(Scope("n" * 64), "x" * 511 + end) for end in "ab")
         await adapter.commit(new_commit(one, "one's"))
         head = (await everything(client, names))["sessions"][head_id(f"{'n' * 64}/{one.session_id}")]
@@ -238,8 +241,8 @@ async def test_a_head_under_a_foreign_hash_is_told_and_never_shown(server_url, n
         "ctx._source.recent = ['[\"c\",broken']",
     ],
 )
-async def test_what_cannot_be_read_is_corrupt_and_never_absent(server_url, shared_names, client, change):
-    async with opened(server_url, shared_names) as adapter:
+async def test_what_cannot_be_read_is_corrupt_and_never_absent(cluster_url, shared_names, client, change):
+    async with opened(cluster_url, shared_names) as adapter:
         key = new_key()
         await adapter.commit(new_commit(key, "one", "two", commit_id="c"))
         path = f"/{shared_names['sessions']}/_update/{key.scope.namespace}%2F{key.session_id}"
@@ -250,8 +253,8 @@ async def test_what_cannot_be_read_is_corrupt_and_never_absent(server_url, share
         assert (await everything(client, shared_names))["sessions"] == before
 
 
-async def test_a_lost_message_document_is_told(server_url, shared_names, client):
-    async with opened(server_url, shared_names) as adapter:
+async def test_a_lost_message_document_is_told(cluster_url, shared_names, client):
+    async with opened(cluster_url, shared_names) as adapter:
         key = new_key()
         created = await adapter.commit(new_commit(key, *["x"] * 80))
         await adapter.commit(new_commit(key, *["y"] * 80, expect=Expect.ANY))
@@ -263,9 +266,9 @@ async def test_a_lost_message_document_is_told(server_url, shared_names, client)
         assert len((await adapter.load(key, LoadQuery(50))).messages) > 49
 
 
-async def test_a_document_copied_from_a_head_that_was_lost_is_written_over(server_url, shared_names, client):
+async def test_a_document_copied_from_a_head_that_was_lost_is_written_over(cluster_url, shared_names, client):
     """A primary that fails may show a write that its successor does not know."""
-    async with opened(server_url, shared_names) as adapter:
+    async with opened(cluster_url, shared_names) as adapter:
         key = new_key()
         created = await adapter.commit(new_commit(key, *[f"true {number}" for number in range(16)]))
         stray = {"id": "m", "commit_id": "lost", "content": "never said", "seq": 3}

@@ -99,7 +99,8 @@ class Calls:
     async def create(self, index: str, name: str, document: Document) -> bool:
         """Writes a document, unless there is one of this name."""
         path = f"/{index}/_create/{quote(name, safe='')}"
-        answer = await self.send("PUT", path, document, self._writing(), ignore=(409,), expected=(CONFLICT,))
+        # No PUT: aiohttp sends those again by itself.
+        answer = await self.send("POST", path, document, self._writing(), ignore=(409,), expected=(CONFLICT,))
         return "error" not in answer
 
     async def update(

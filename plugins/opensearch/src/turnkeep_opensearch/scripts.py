@@ -29,7 +29,10 @@ SWAP: Final = f"""{_STALE}
         ctx._source.tail = ctx._source.tail.subList(gone, ctx._source.tail.size());
     }}
 """
-"""Writes a commit; what leaves the tail is cut off at its old end, if a sweep has not done that already."""
+"""Writes a commit; what leaves the tail is cut off at its old end, if a sweep has not done that already.
+
+``attempt`` tells whose the last commit is, should the same request arrive twice.
+"""
 
 TRIM: Final = f"""{_STALE}
     ctx._source.putAll(params.fields);

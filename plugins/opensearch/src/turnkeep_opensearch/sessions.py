@@ -108,25 +108,32 @@ class Sessions:
             **first_fields(record),
             **to_fields(record, now),
             **_text_fields(data, state),
+            "attempt": new_id(),
             "waiting": _waiting(record),
             "recent": list(record.recent),
             "tail": list(record.tail),
         }
         with writing("commit", record.head.token.commit_id):
-            return await self._calls.create(self._index, head_id(record.session), document)
+            if await self._calls.create(self._index, head_id(record.session), document):
+                return True
+            found = await self.find_any(record.session)  # the same request may have arrived before
+            return found is not None and found.get("attempt") == document["attempt"]
 
     async def swap(self, before: Record, after: Record, added: int, texts: Texts, now: datetime) -> bool:
         """Writes a head, if it is still at the token of ``before``; only what is new of tail and ring is sent."""
+        attempt = new_id()
+        fields = {**to_fields(after, now), **_text_fields(*texts), "attempt": attempt, "waiting": _waiting(after)}
         params = {
             **_at_token(before),
-            "fields": {**to_fields(after, now), **_text_fields(*texts), "waiting": _waiting(after)},
+            "fields": fields,
             "line": after.recent[-1],
             "past": PAST_COMMITS,
             "items": list(after.tail[len(after.tail) - added :]),
             "kept": len(after.tail),
         }
         with writing("commit", after.head.token.commit_id):
-            return (await self._update(before.session, scripts.SWAP, params)).done
+            _, found = await self._update(before.session, scripts.SWAP, params, ("attempt",))
+        return found.get("attempt") == attempt
 
     async def bury(self, record: Record, now: datetime, *, at: Token | None) -> Grave | None:
         """Puts a grave in place of a head, if it is still of this life and, where given, at this token."""
