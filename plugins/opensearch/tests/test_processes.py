@@ -47,10 +47,11 @@ class TestKilledServer(KilledWriterSuite):
     """On a server of its own, which nobody else misses."""
 
     @pytest.fixture
-    def server(self, tmp_path):
-        services = pytest.importorskip(
-            "services.opensearch", reason="tests/services of the repository is not to be had"
-        )
+    def server(self, tmp_path, pytestconfig):
+        if not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("a server takes 10 seconds or more to start, and again after each kill: in campaigns only")
+        reason = "tests/services of the repository is not to be had"
+        services = pytest.importorskip("services.opensearch", reason=reason)
         server = services.OpenSearch(tmp_path)
         if server.find() is None:
             pytest.skip("no OpenSearch server to start, and kill, is on this machine: it takes Java and Maven")
