@@ -1,6 +1,9 @@
 """Processes that are killed, compete, race and start at once; a server that is killed; driver calls that fail."""
 
+import asyncio
 import functools
+import signal
+import sys
 import uuid
 
 import pytest
@@ -11,7 +14,7 @@ from turnkeep.contract import Expect, LoadQuery
 from turnkeep_testkit import FakeClock, new_commit, new_key
 from turnkeep_testkit.faults import DriverCalls, DriverFaultSuite, KilledWriterSuite, ProcessFaultSuite, adapter_at
 
-from .kit import count_documents, from_url, named, refresh
+from .kit import count_documents, everything, from_url, named, opened, refresh
 
 
 @pytest.fixture
@@ -72,6 +75,58 @@ class TestKilledServer(KilledWriterSuite):
         stem = uuid.uuid4().hex
         names = {"sessions": f"s{stem}", "messages": f"m{stem}"}
         return functools.partial(adapter_at, named(server.address(), names))
+
+
+WRITER = """
+import asyncio, os, signal, sys
+from turnkeep.contract import Expect, Scope, SessionKey
+from turnkeep.urls import StorageURL
+from turnkeep_opensearch import OpenSearchAdapter
+from turnkeep_testkit import new_commit
+
+url, namespace, session_id, when = sys.argv[1:]
+
+async def main():
+    adapter = OpenSearchAdapter.from_url(StorageURL(url))
+    await adapter.open()
+    sessions, messages = adapter._open.store._sessions, adapter._open.store._messages
+    place, name = {"flushed": (messages, "insert"), "committed": (sessions, "swap")}[when]
+    method = getattr(place, name)
+
+    async def dying(*args):
+        await method(*args)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(place, name, dying)
+    key = SessionKey(Scope(namespace), session_id)
+    await adapter.commit(new_commit(key, "the 17th", expect=Expect.ANY, commit_id="c17"))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("when", ["flushed", "committed"])
+async def test_a_writer_killed_between_flush_and_commit_and_between_commit_and_flush(cluster_url, names, client, when):
+    """It flushes 16 messages and commits the 17th, and dies after the one or the other; the next flush comes later."""
+    async with opened(cluster_url, names) as adapter:
+        key = new_key()
+        await adapter.commit(new_commit(key, *[str(number) for number in range(16)]))
+        arguments = (named(cluster_url, names), key.scope.namespace, key.session_id, when)
+        writer = await asyncio.create_subprocess_exec(sys.executable, "-c", WRITER, *arguments)
+        assert await writer.wait() == -signal.SIGKILL
+        landed = when == "committed"
+        stored = await adapter.load(key, LoadQuery(commit_id="c17"))
+        assert len(stored.messages) == 16 + landed
+        assert (stored.replay is not None) is landed
+        assert len((await everything(client, names))["messages"]) == 16  # flushed, whether or not the head says so
+        again = await adapter.commit(new_commit(key, "the 17th", expect=Expect.ANY, commit_id="c17"))
+        assert (again.replayed, again.last_seq) == (landed, 17)
+        for number in range(60):
+            await adapter.commit(new_commit(key, f"later {number}", expect=Expect.ANY))
+        said = [message.content for message in (await adapter.load(key, LoadQuery())).messages]
+        assert said == [*map(str, range(16)), "the 17th", *(f"later {number}" for number in range(60))]
+        assert await adapter.delete(key)
+        assert (await everything(client, names))["messages"] == {}
 
 
 class TestDriverCalls(DriverFaultSuite):
