@@ -28,11 +28,10 @@ class TestOpenSearch(AdapterSuite):
 
     @pytest.fixture
     def make_adapter(self, request, cluster_url, shared_names, fake_clock):
-        # Those that look at an empty store need one of their own.
-        is_empty = (
-            getattr(request.function, "starts_closed", False) or "LifecycleSuite" in request.function.__qualname__
-        )
-        names = request.getfixturevalue("names") if is_empty else shared_names
+        # Those that look at an empty store, or spoil one, need one of their own.
+        of = request.function
+        is_alone = getattr(of, "starts_closed", False) or of.__qualname__.startswith(("LifecycleSuite", "SchemaSuite"))
+        names = request.getfixturevalue("names") if is_alone else shared_names
         self.place = (cluster_url, names)
         self.steps = ()
 

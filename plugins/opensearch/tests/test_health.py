@@ -10,7 +10,7 @@ from turnkeep.outbox import ServerClock
 from turnkeep.outbox import clock as clock_module
 from turnkeep_opensearch import health
 from turnkeep_opensearch.calls import Calls
-from turnkeep_opensearch.schema import Found
+from turnkeep_opensearch.schema import Index
 from turnkeep_opensearch.sessions import Sessions
 from turnkeep_testkit import new_commit, new_key
 
@@ -64,7 +64,7 @@ async def test_settings_that_may_lose_turns_are_told(cluster_url, names, client)
 
 @pytest.mark.parametrize("name", ["read_only", "read_only_allow_delete", "write", "metadata"])
 def test_every_block_is_told(name):
-    found = health._blocks({"sessions": Found(1, {}, {f"index.blocks.{name}": "true"})})
+    found = health._blocks({"sessions": Index(1, {}, {f"index.blocks.{name}": "true"})})
     assert (found.ok, found.warning) == (False, False)
     assert name in found.detail
     assert found.fix

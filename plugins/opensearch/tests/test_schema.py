@@ -83,11 +83,11 @@ async def test_older_indices_are_explained_and_migrated(url, names, client, call
     await from_url(url).migrate()
     newer = Schema(Indices(**names), "x", steps=(*STEPS, SECOND))
     with pytest.raises(SchemaOutdated, match="turnkeep migrate"):
-        newer.require(newer.version(await newer.find(calls)))
+        newer.require((await newer.find(calls)).version)
     assert await newer.migrate(calls, dry_run=True) == ["0002_test: A second step."]
-    assert newer.version(await newer.find(calls)) == 1
+    assert (await newer.find(calls)).version == 1
     assert await newer.migrate(calls) == ["0002_test: A second step."]
-    assert newer.version(await newer.find(calls)) == 2
+    assert (await newer.find(calls)).version == 2
     (index,) = (await ask(client, "GET", f"/{names['messages']}")).values()
     assert index["mappings"]["properties"]["tone"] == {"type": "keyword"}
     assert await newer.migrate(calls) == []
@@ -161,18 +161,34 @@ async def test_lost_and_changed_fields_are_told_and_added_again(url, names, clie
     await adapter.open()
     index = f"{names['sessions']}-1"
     mappings = (await ask(client, "GET", f"/{index}/_mapping"))[index]["mappings"]
-    del mappings["properties"]["waiting"]
-    mappings["properties"]["user_id"] = {"type": "text"}
-    await ask(client, "DELETE", f"/{index}")
-    await ask(client, "PUT", f"/{index}", {"aliases": {names["sessions"]: {}}, "mappings": mappings})
+
+    async def make_anew(**changed):
+        await ask(client, "DELETE", f"/{index}")
+        fields = {name: field for name, field in mappings["properties"].items() if name != "waiting"} | changed
+        body = {"aliases": {names["sessions"]: {}}, "mappings": {**mappings, "properties": fields}}
+        await ask(client, "PUT", f"/{index}", body)
+        await ask(client, "PUT", f"/{index}/_doc/%23turnkeep", {"version": 1, "after": None})
+
+    await make_anew(user_id={"type": "text"})
     report = await adapter.check()
     (line,) = [check for check in report.checks if not check.ok and not check.warning]
     assert (line.name, line.detail) == ("mapping", "missing or changed: sessions: user_id, waiting")
     assert "reindex" in line.fix
     assert len(await adapter.migrate(dry_run=True)) == 1
-    mappings["properties"]["user_id"] = {"type": "keyword"}
-    await ask(client, "DELETE", f"/{index}")
-    await ask(client, "PUT", f"/{index}", {"aliases": {names["sessions"]: {}}, "mappings": mappings})
+    await make_anew()
     assert await adapter.migrate() == ["mapping of sessions: Adds waiting again."]
     assert (await adapter.check()).ok
+    await adapter.aclose()
+
+
+async def test_a_record_that_was_removed_is_made_again(url, names, client):
+    adapter = from_url(url)
+    await adapter.open()
+    key = new_key()
+    await adapter.commit(new_commit(key, "x"))
+    await ask(client, "DELETE", f"/{names['sessions']}/_doc/%23turnkeep")
+    assert not (await adapter.check()).ok
+    assert await adapter.migrate() == ["0001_initial: Makes the indices."]
+    assert (await adapter.check()).ok
+    assert len((await adapter.load(key, LoadQuery())).messages) == 1
     await adapter.aclose()

@@ -51,7 +51,7 @@ async def test_one_session_at_rest(cluster_url, names, client, monkeypatch):
     found = await everything(client, names)
     assert found["messages"] == {}
     assert found["sessions"] == {
-        RECORD: {"after": None},
+        RECORD: {"version": 1, "after": None},
         "shop/table-7": {
             "namespace": "shop",
             "session_id": "table-7",

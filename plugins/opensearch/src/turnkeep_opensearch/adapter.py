@@ -185,7 +185,7 @@ class OpenSearchAdapter(StorageAdapter):
     async def _prepare(self, client: AsyncOpenSearch, *, create: bool) -> None:
         calls = self._calls(client)
         await require_server(calls, self._source.where)
-        version = self._schema.version(await self._schema.find(calls))
+        version = (await self._schema.find(calls)).version
         if version or not create:
             self._schema.require(version)
         else:

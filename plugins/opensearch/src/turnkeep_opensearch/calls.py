@@ -121,10 +121,6 @@ class Calls:
             return Updated(done=False, source={})
         return Updated(answer["result"] != "noop", answer.get("get", {}).get("_source", {}))
 
-    async def put(self, index: str, name: str, document: Document) -> None:
-        """Writes a document, over whatever is there."""
-        await self.send("PUT", f"/{index}/_doc/{quote(name, safe='')}", document, self._writing())
-
     async def bulk(self, index: str, lines: Iterable[Document], *, expected: Collection[int]) -> list[Document]:
         """Carries out each line; the outcomes. One whose status is neither good nor expected is raised."""
         text = "".join(f"{dump(line)}\n" for line in lines)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from turnkeep.outbox.items import Document
     from turnkeep_opensearch.calls import Calls
     from turnkeep_opensearch.names import Indices
-    from turnkeep_opensearch.schema import Found, Schema
+    from turnkeep_opensearch.schema import Index, Schema
     from turnkeep_opensearch.sessions import Sessions
 
 OLDEST: Final = (2, 8)
@@ -63,13 +63,13 @@ async def examine(
     yield Check("server", ok=True, detail=f"{where} answers in {delay * 1000:.1f} ms, OpenSearch {number}")
     try:
         found = await schema.find(calls)
-        schema.require(schema.version(found))
-        yield Check("schema", ok=True, detail=f"version {schema.version(found)}")
+        schema.require(found.version)
+        yield Check("schema", ok=True, detail=f"version {found.version}")
         yield _mapping(schema.lost(found))
         yield await _health(calls, indices)
-        yield _durability(found)
-        yield _blocks(found)
-        yield _copies(found)
+        yield _durability(found.indices)
+        yield _blocks(found.indices)
+        yield _copies(found.indices)
         yield await _clock(sessions)
         yield await _lag(calls, indices.sessions)
     except (*FAILURES, TurnkeepError) as error:
@@ -99,8 +99,8 @@ async def _health(calls: Calls, indices: Indices) -> Check:
     return Check("cluster", ok=status == "green", warning=status == "yellow", detail=detail, fix=fixes.get(status, ""))
 
 
-def _durability(found: Mapping[str, Found]) -> Check:
-    lax = [kind for kind, index in found.items() if index.settings.get("index.translog.durability") == "async"]
+def _durability(indices: Mapping[str, Index]) -> Check:
+    lax = [kind for kind, index in indices.items() if index.settings.get("index.translog.durability") == "async"]
     return Check(
         "durability",
         ok=not lax,
@@ -110,10 +110,10 @@ def _durability(found: Mapping[str, Found]) -> Check:
     )
 
 
-def _blocks(found: Mapping[str, Found]) -> Check:
+def _blocks(indices: Mapping[str, Index]) -> Check:
     blocked = [
         f"{kind}: {name}"
-        for kind, index in found.items()
+        for kind, index in indices.items()
         for name in _READ_ONLY
         if str(index.settings.get(f"index.blocks.{name}", "false")).lower() == "true"
     ]
@@ -125,10 +125,10 @@ def _blocks(found: Mapping[str, Found]) -> Check:
     )
 
 
-def _copies(found: Mapping[str, Found]) -> Check:
+def _copies(indices: Mapping[str, Index]) -> Check:
     said: list[str] = []
     alone = False
-    for kind, index in found.items():
+    for kind, index in indices.items():
         replicas = int(index.settings.get("index.number_of_replicas", 1))
         shards = index.settings.get("index.number_of_shards", 1)
         said.append(f"{kind}: {shards} shards, {replicas} replicas")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from turnkeep.outbox.items import Life
 from turnkeep.outbox.ports import Lot
+from turnkeep_opensearch import scripts
 from turnkeep_opensearch.names import RECORD, message_id
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class Messages:
             **({"search_after": place["after"]} if place.get("after") else {}),
         }
         hits = (await self._calls.search(self._index, query))["hits"]["hits"]
-        await self._calls.put(self._records, RECORD, {"after": hits[-1]["sort"] if len(hits) == size else None})
+        after = {"after": hits[-1]["sort"] if len(hits) == size else None}
+        await self._calls.update(self._records, RECORD, scripts.MARK_PLACE, after)
         return _to_lots(hit["_source"] for hit in hits)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 KINDS: Final = ("sessions", "messages")
 
 RECORD: Final = "#turnkeep"
-"""The id of a document beside the heads: of where the last sweep stopped looking. No session's begins with #."""
+"""The id of a document beside the heads: the version, and where the last sweep stopped. No session's begins with #."""
 
 _INDEX: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,199}\Z")
 _LONGEST_ID: Final = 512

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from turnkeep.errors import ForeignTable, SchemaMissing, SchemaOutdated, SchemaTooNew
+from turnkeep_opensearch import scripts
 from turnkeep_opensearch._errors import NAME, NO_INDEX, as_object
 from turnkeep_opensearch.mappings import properties
 from turnkeep_opensearch.names import KINDS, RECORD, Indices, concrete
@@ -39,13 +40,21 @@ def migrations(analyzer: str) -> tuple[Migration, ...]:
     return (Migration(1, "0001_initial", "Makes the indices.", properties(analyzer)),)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Index(NamedTuple):
     """An index of ours, as the cluster has it."""
 
     version: int
     mapping: Document
     settings: Document
+
+
+class Found(NamedTuple):
+    """What there is of ours."""
+
+    version: int
+    """0 where there is nothing, or only what a migration that was cut off has made."""
+    indices: dict[str, Index]
+    """By kind, as far as they are there."""
 
 
 class Schema:
@@ -76,18 +85,20 @@ class Schema:
         self._settings = {**DEFAULTS, **replicas, **given}
         self._templates = templates
 
-    async def find(self, calls: Calls) -> dict[str, Found]:
-        """Our indices by kind, as far as they are there.
+    async def find(self, calls: Calls) -> Found:
+        """Our indices and their version: that of the record, which moves last, and of every index.
 
         Raises:
             SchemaTooNew: this code does not know the version.
             ForeignTable: one of our names is taken.
         """
-        return {
-            kind: found for kind, name in self._indices if (found := await self._find(calls, kind, name)) is not None
-        }
+        found = {kind: index for kind, name in self._indices if (index := await self._find(calls, kind, name))}
+        if len(found) < len(KINDS):
+            return Found(0, found)
+        record = await calls.get(self._indices.sessions, RECORD) or {}
+        return Found(min(record.get("version", 0), *(index.version for index in found.values())), found)
 
-    async def _find(self, calls: Calls, kind: str, name: str) -> Found | None:
+    async def _find(self, calls: Calls, kind: str, name: str) -> Index | None:
         answer = await calls.send(
             "GET", f"/{name}", params={"flat_settings": "true"}, ignore=(404,), expected=(NO_INDEX,)
         )
@@ -115,11 +126,7 @@ class Schema:
                 "were they made with other names? pass the same indices=",
                 adapter=NAME,
             )
-        return Found(version, ours[0]["mappings"], ours[0]["settings"])
-
-    def version(self, found: Mapping[str, Found]) -> int:
-        """The version of all of them; 0 where there are none, or only what a migration that was cut off has made."""
-        return min(found[kind].version if kind in found else 0 for kind in KINDS)
+        return Index(version, ours[0]["mappings"], ours[0]["settings"])
 
     def require(self, version: int) -> None:
         """Refuses to work with indices of this version.
@@ -138,10 +145,10 @@ class Schema:
                 adapter=NAME,
             )
 
-    def lost(self, found: Mapping[str, Found]) -> dict[str, list[str]]:
+    def lost(self, found: Found) -> dict[str, list[str]]:
         """By kind of index, the fields that are missing in its mapping, or are of another type."""
         lost: dict[str, list[str]] = {}
-        for kind, index in found.items():
+        for kind, index in found.indices.items():
             there: Document = index.mapping.get("properties", {})
             wanted = self._properties(kind, index.version)
             names = [name for name, field in wanted.items() if not _same(field, there.get(name))]
@@ -152,12 +159,11 @@ class Schema:
     async def migrate(self, calls: Calls, *, dry_run: bool = False) -> list[str]:
         """Brings the indices to the newest version and adds lost fields again; returns the steps taken.
 
-        There is no lock to leave behind: each request makes an index with all of a version, or adds what the next one
-        has together with its number, and can be repeated and sent by several at once.
+        There is no lock to leave behind: every request of a step can be repeated and sent by several at once, and the
+        record moves last. Who moves it has taken the step.
         """
         found = await self.find(calls)
-        version = self.version(found)
-        ahead = [f"{step.name}: {step.purpose}" for step in self._steps[version:]]
+        ahead = [f"{step.name}: {step.purpose}" for step in self._steps[found.version :]]
         if not ahead:
             lost = self.lost(found)
             for kind in lost if not dry_run else ():
@@ -166,24 +172,24 @@ class Schema:
         if dry_run:
             return ahead
         taken: list[str] = []
-        for step, said in zip(self._steps[version:], ahead, strict=True):
-            done = [await self._take(calls, kind, step.version, found) for kind in KINDS]
-            if done[-1]:  # of several at once, the one who makes it complete has taken the step
+        for step, said in zip(self._steps[found.version :], ahead, strict=True):
+            for kind in KINDS:
+                await self._bring(calls, kind, step.version)
+            if await self._move_record(calls, step.version):
                 taken.append(said)
-            found = await self.find(calls)
-        await self._make_record(calls)
         return taken
 
-    async def _take(self, calls: Calls, kind: str, version: int, found: Mapping[str, Found]) -> bool:
-        """Brings one index to a version; False if somebody else did."""
-        if kind in found and found[kind].version >= version:
-            return False
+    async def _bring(self, calls: Calls, kind: str, version: int) -> None:
+        """Brings one index to a version, unless it is there."""
+        name = self._name(kind)
+        index = await self._find(calls, kind, name)
+        if index is not None and index.version >= version:
+            return
         if self._templates:
             await self._put_template(calls, kind, version)
-        if kind in found:
+        if index is not None:
             await self._put_mapping(calls, kind, version)
-            return True
-        name = self._name(kind)
+            return
         made = await calls.make_index(concrete(name), {**self._form(kind, version), "aliases": {name: {}}})
         if not made and await self._find(calls, kind, name) is None:
             raise ForeignTable(
@@ -191,7 +197,13 @@ class Schema:
                 "remove or rename it, or choose other names with indices=",
                 adapter=NAME,
             )
-        return made
+
+    async def _move_record(self, calls: Calls, version: int) -> bool:
+        """Whether it was this call that moved the record."""
+        index = self._indices.sessions
+        if await calls.create(index, RECORD, {"version": version, "after": None}):
+            return True
+        return (await calls.update(index, RECORD, scripts.MOVE_RECORD, {"version": version})).done
 
     async def _put_mapping(self, calls: Calls, kind: str, version: int) -> None:
         await calls.send("PUT", f"/{self._name(kind)}/_mapping", self._mapping(kind, version))
@@ -201,9 +213,6 @@ class Schema:
         name = self._name(kind)
         template = {"index_patterns": [f"{name}-*"], "template": self._form(kind, version), "version": version}
         await calls.send("PUT", f"/_index_template/{name}", template)
-
-    async def _make_record(self, calls: Calls) -> None:
-        await calls.create(self._indices.sessions, RECORD, {"after": None})
 
     def _form(self, kind: str, version: int) -> Document:
         return {"settings": {"index": self._settings}, "mappings": self._mapping(kind, version)}

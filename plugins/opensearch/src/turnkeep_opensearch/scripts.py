@@ -61,6 +61,20 @@ REMOVE: Final = """
 """
 """Removes a grave."""
 
+MOVE_RECORD: Final = """
+    if (ctx._source.version >= params.version) {
+        ctx.op = 'noop';
+        return;
+    }
+    ctx._source.version = params.version;
+"""
+"""Writes the version of our indices, when a migration has brought them there."""
+
+MARK_PLACE: Final = """
+    ctx._source.after = params.after;
+"""
+"""Writes where a sweep stopped looking."""
+
 TELL_TIME: Final = """
     ctx._source.now = ctx._now;
     ctx.op = 'noop';
