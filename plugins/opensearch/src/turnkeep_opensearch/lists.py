@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from turnkeep.contract import ANYONE, Head, SessionPage, Stats
+from turnkeep.contract import ANYONE, DayCount, Head, SessionPage, Stats
 from turnkeep.cursors import make_cursor, read_position
 from turnkeep.judge import is_live
 from turnkeep.outbox.records import read_grave, read_record
@@ -16,7 +16,7 @@ from turnkeep_opensearch.sessions import HEAD_ONLY, PAGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from datetime import datetime
+    from datetime import date, datetime
 
     from turnkeep.contract import Scope, SessionQuery, StatsQuery
     from turnkeep.outbox.items import Document
@@ -84,37 +84,49 @@ async def count(calls: Calls, index: str, query: StatsQuery, now: datetime) -> S
     looked at one by one.
     """
     await calls.refresh(index)
-    sums: Counter[str] = Counter()
     by: dict[str, Counter[Any]] = {"status": Counter(), "agent_name": Counter(), "current_route": Counter()}
+    days: defaultdict[date, Counter[str]] = defaultdict(Counter)
     oldest: list[float] = []
     newest: list[float] = []
     async for group in _groups(calls, index, query.scope, now):
+        sessions = group["doc_count"]
         for name, counter in by.items():
-            counter[group["key"][name]] += group["doc_count"]
-        sums.update({name: int(group[name]["value"]) for name in _SUMS})
+            counter[group["key"][name]] += sessions
+        day = from_microseconds(group["key"]["day"] * 1000).date()
+        days[day].update({"sessions": sessions} | {name: int(group[name]["value"]) for name in _SUMS})
         oldest.append(group["oldest"]["value"])
         newest.append(group["newest"]["value"])
     async for document in _aged(calls, index, query.scope, now):
         record = read_record(document, now, NAME)
+        sums = days[record.head.created_at.date()]
         sums["message_count"] -= document["message_count"] - record.head.message_count
         sums["floor_bytes"] += record.floor_bytes - document["floor_bytes"]
+    by_day = {day: _day_count(sums) for day, sums in sorted(days.items())}
     return Stats(
-        sessions=sum(by["status"].values()),
-        messages=sums["message_count"],
-        bytes=sums["data_bytes"] + sums["state_bytes"] + sums["total_bytes"] - sums["floor_bytes"],
+        sessions=sum(day.sessions for day in by_day.values()),
+        messages=sum(day.messages for day in by_day.values()),
+        bytes=sum(day.bytes for day in by_day.values()),
         by_status=dict(by["status"]),
         by_agent=dict(by["agent_name"]),
         by_route=dict(by["current_route"]),
         oldest=from_microseconds(int(min(oldest))) if oldest else None,
         newest=from_microseconds(int(max(newest))) if newest else None,
+        by_day=by_day,
     )
 
 
+def _day_count(sums: Counter[str]) -> DayCount:
+    stored = sums["data_bytes"] + sums["state_bytes"] + sums["total_bytes"] - sums["floor_bytes"]
+    return DayCount(sums["sessions"], sums["message_count"], stored)
+
+
 async def _groups(calls: Calls, index: str, scope: Scope, now: datetime) -> AsyncIterator[Document]:
-    """The sessions of a scope by status, agent and route."""
-    sources = [
-        {name: {"terms": {"field": name, "missing_bucket": True}}} for name in ("status", "agent_name", "current_route")
-    ]
+    """The sessions of a scope by day of creation, status, agent and route."""
+    named = {
+        name: {"terms": {"field": name, "missing_bucket": True}} for name in ("status", "agent_name", "current_route")
+    }
+    day = {"date_histogram": {"field": "created_at", "calendar_interval": "day"}}
+    sources = [{name: source} for name, source in ({"day": day} | named).items()]
     inner: Document = {name: {"sum": {"field": name}} for name in _SUMS}
     inner |= {"oldest": {"min": {"field": "created_us"}}, "newest": {"max": {"field": "updated_us"}}}
     composite: Document = {"size": PAGE, "sources": sources}
