@@ -50,7 +50,7 @@ class Bare:
     async def turn(self, session_id: str) -> float:
         began = time.perf_counter()
         found = await self.client.get(
-            self.names["sessions"], f"default/{session_id}", params={"preference": "_primary"}
+            index=self.names["sessions"], id=f"default/{session_id}", params={"preference": "_primary"}
         )
         head = found["_source"]
         parse(head["collected_data"], head["state"])
@@ -68,7 +68,7 @@ class Bare:
             lines = []
             for item in waiting:
                 lines += [{"create": {"_id": f"{head['incarnation']}#{item['seq']:010d}"}}, {**place, **item}]
-            await self.client.bulk(lines, index=self.names["messages"], params={"require_alias": "true"})
+            await self.client.bulk(body=lines, index=self.names["messages"], params={"require_alias": "true"})
             flushed = seq
         items = [
             {
@@ -95,9 +95,9 @@ class Bare:
         params = {name: head[name] for name in ("incarnation", "version", "last_commit")}
         params |= {"fields": fields, "line": line, "past": 32, "items": items, "kept": kept}
         done = await self.client.update(
-            self.names["sessions"],
-            f"default/{head['session_id']}",
-            {"script": {"source": SWAP, "lang": "painless", "params": params}},
+            index=self.names["sessions"],
+            id=f"default/{head['session_id']}",
+            body={"script": {"source": SWAP, "lang": "painless", "params": params}},
             params={"require_alias": "true", "_source": "attempt", "retry_on_conflict": "3"},
         )
         if done["result"] != "updated":
@@ -201,7 +201,7 @@ async def count(client: Counted, adapter: OpenSearchAdapter, history: int) -> No
     client.requests = client.sent = 0
     for _ in range(80):
         await turn(adapter, session_id)
-    found = await client.get(adapter._indices.sessions, f"default/{session_id}")
+    found = await client.get(index=adapter._indices.sessions, id=f"default/{session_id}")
     head = len(json.dumps(found["_source"], ensure_ascii=False).encode())
     requests, sent = client.requests / 80, client.sent / 80
     print(f"after {history:>6,} messages: {requests:.2f} requests, {sent:,.0f} bytes sent a turn; head {head:,} bytes")
@@ -232,7 +232,7 @@ async def main() -> None:
         finally:
             await adapter.aclose()
             await counting.aclose()
-            await client.indices.delete(",".join(f"{name}-1" for name in names.values()))
+            await client.indices.delete(index=",".join(f"{name}-1" for name in names.values()))
 
 
 if __name__ == "__main__":
