@@ -16,7 +16,7 @@ from turnkeep_testkit import new_commit, new_key
 
 from .kit import ask, from_url, named, opened
 
-LINES = ["server", "schema", "mapping", "cluster", "durability", "writable", "copies", "clock", "lag"]
+LINES = ["server", "cluster", "schema", "mapping", "durability", "writable", "copies", "clock", "lag"]
 
 
 async def lines(adapter):

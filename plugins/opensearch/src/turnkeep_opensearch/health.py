@@ -10,6 +10,7 @@ from turnkeep.contract import Check
 from turnkeep.errors import StorageRefused, TurnkeepError
 from turnkeep.outbox.tail import Bounds
 from turnkeep_opensearch._errors import FAILURES, NAME, as_object, translate
+from turnkeep_opensearch.names import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -62,11 +63,12 @@ async def examine(
         return
     yield Check("server", ok=True, detail=f"{where} answers in {delay * 1000:.1f} ms, OpenSearch {number}")
     try:
+        if len(await schema.find_indices(calls)) == len(KINDS):
+            yield await _health(calls, indices)  # of indices that are not there it would be waited for
         found = await schema.find(calls)
         schema.require(found.version)
         yield Check("schema", ok=True, detail=f"version {found.version}")
         yield _mapping(schema.lost(found))
-        yield await _health(calls, indices)
         yield _durability(found.indices)
         yield _blocks(found.indices)
         yield _copies(found.indices)

@@ -92,11 +92,15 @@ class Schema:
             SchemaTooNew: this code does not know the version.
             ForeignTable: one of our names is taken.
         """
-        found = {kind: index for kind, name in self._indices if (index := await self._find(calls, kind, name))}
+        found = await self.find_indices(calls)
         if len(found) < len(KINDS):
             return Found(0, found)
         record = await calls.get(self._indices.sessions, RECORD) or {}
         return Found(min(record.get("version", 0), *(index.version for index in found.values())), found)
+
+    async def find_indices(self, calls: Calls) -> dict[str, Index]:
+        """By kind, as ``find`` says; of the cluster alone, so that the shards need not be in service."""
+        return {kind: index for kind, name in self._indices if (index := await self._find(calls, kind, name))}
 
     async def _find(self, calls: Calls, kind: str, name: str) -> Index | None:
         answer = await calls.send(
