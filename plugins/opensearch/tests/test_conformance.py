@@ -42,6 +42,9 @@ class TestOpenSearch(AdapterSuite):
 
         return make
 
+    def connect_url(self):
+        return named(*self.place)
+
     async def lists_settle(self):
         await refresh(*self.place)
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from turnkeep.contract import ANYONE, DayCount, Head, SessionPage, Stats
+from turnkeep.contract import ANYONE, Head, SessionPage
 from turnkeep.cursors import make_cursor, read_position
 from turnkeep.judge import is_live
 from turnkeep.outbox.records import read_grave, read_record
 from turnkeep.retention import from_microseconds, to_microseconds
+from turnkeep.tallies import Group, add_up
 from turnkeep_opensearch._errors import NAME
 from turnkeep_opensearch.sessions import HEAD_ONLY, PAGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from datetime import date, datetime
+    from datetime import datetime
 
-    from turnkeep.contract import Scope, SessionQuery, StatsQuery
+    from turnkeep.contract import Scope, SessionQuery, Stats, StatsQuery
     from turnkeep.outbox.items import Document
     from turnkeep_opensearch.calls import Calls
     from turnkeep_opensearch.sessions import Sessions
@@ -84,40 +84,35 @@ async def count(calls: Calls, index: str, query: StatsQuery, now: datetime) -> S
     looked at one by one.
     """
     await calls.refresh(index)
-    by: dict[str, Counter[Any]] = {"status": Counter(), "agent_name": Counter(), "current_route": Counter()}
-    days: defaultdict[date, Counter[str]] = defaultdict(Counter)
-    oldest: list[float] = []
-    newest: list[float] = []
-    async for group in _groups(calls, index, query.scope, now):
-        sessions = group["doc_count"]
-        for name, counter in by.items():
-            counter[group["key"][name]] += sessions
-        day = from_microseconds(group["key"]["day"] * 1000).date()
-        days[day].update({"sessions": sessions} | {name: int(group[name]["value"]) for name in _SUMS})
-        oldest.append(group["oldest"]["value"])
-        newest.append(group["newest"]["value"])
+    groups = [_to_group(found) async for found in _groups(calls, index, query.scope, now)]
     async for document in _aged(calls, index, query.scope, now):
         record = read_record(document, now, NAME)
-        sums = days[record.head.created_at.date()]
-        sums["message_count"] -= document["message_count"] - record.head.message_count
-        sums["floor_bytes"] += record.floor_bytes - document["floor_bytes"]
-    by_day = {day: _day_count(sums) for day, sums in sorted(days.items())}
-    return Stats(
-        sessions=sum(day.sessions for day in by_day.values()),
-        messages=sum(day.messages for day in by_day.values()),
-        bytes=sum(day.bytes for day in by_day.values()),
-        by_status=dict(by["status"]),
-        by_agent=dict(by["agent_name"]),
-        by_route=dict(by["current_route"]),
-        oldest=from_microseconds(int(min(oldest))) if oldest else None,
-        newest=from_microseconds(int(max(newest))) if newest else None,
-        by_day=by_day,
+        messages = record.head.message_count - document["message_count"]
+        size = document["floor_bytes"] - record.floor_bytes
+        groups.append(_group_of(record.head)._replace(messages=messages, bytes=size))
+    return add_up(groups)
+
+
+def _to_group(found: Document) -> Group:
+    key, size = found["key"], {name: int(found[name]["value"]) for name in _SUMS}
+    return Group(
+        key["status"],
+        key["agent_name"],
+        key["current_route"],
+        from_microseconds(key["day"] * 1000).date(),
+        sessions=found["doc_count"],
+        messages=size["message_count"],
+        bytes=size["data_bytes"] + size["state_bytes"] + size["total_bytes"] - size["floor_bytes"],
+        oldest=from_microseconds(int(found["oldest"]["value"])),
+        newest=from_microseconds(int(found["newest"]["value"])),
     )
 
 
-def _day_count(sums: Counter[str]) -> DayCount:
-    stored = sums["data_bytes"] + sums["state_bytes"] + sums["total_bytes"] - sums["floor_bytes"]
-    return DayCount(sums["sessions"], sums["message_count"], stored)
+def _group_of(head: Head) -> Group:
+    """The group of a session that is counted already."""
+    day = head.created_at.date()
+    place = (head.status, head.agent_name, head.current_route, day)
+    return Group(*place, sessions=0, messages=0, bytes=0, oldest=head.created_at, newest=head.updated_at)
 
 
 async def _groups(calls: Calls, index: str, scope: Scope, now: datetime) -> AsyncIterator[Document]:
