@@ -42,6 +42,9 @@ class TestReplicaSet(AdapterSuite):
         self.place = (replica_url, database)
         return lambda: from_url(named(replica_url, database), clock=fake_clock)
 
+    def connect_url(self):
+        return named(*self.place)
+
     async def remains(self, key):
         return count_documents(*self.place, key)
 

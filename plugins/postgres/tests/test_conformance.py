@@ -57,6 +57,10 @@ class OnServer:
         url = server_url(self.variable)
         return lambda: PostgreSQLAdapter(url, schema=schema, clock=fake_clock, **self.options)
 
+    def connect_url(self):
+        url = server_url(self.variable)
+        return f"{url}{'&' if '?' in url else '?'}schema={self.schema}"
+
     async def make_schema_older(self):
         later = Migration(2, "0002_test", "A second step.", "ALTER TABLE turnkeep_messages ADD COLUMN x text;")
         self.monkeypatch.setattr(schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS, later))

@@ -78,6 +78,9 @@ class WithClock(OnServer):
 
         return make
 
+    def connect_url(self):
+        return f"{self.url}?key_prefix={self.prefix}{self.options}"
+
 
 class TestRedis(WithClock, AdapterSuite):
     pass
