@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "postgresql-old": "TURNKEEP_TEST_POSTGRES_OLD_URL",
     "asyncpg": "TURNKEEP_TEST_SQLALCHEMY_POSTGRES_URL",
     "mariadb": "TURNKEEP_TEST_MARIADB_URL",
+    "aiomysql": "TURNKEEP_TEST_MARIADB_URL",
 }
 
 
@@ -41,7 +42,7 @@ def url_of(kind, tmp_path):
     if kind == "postgresql-old":
         return f"sqlalchemy+postgresql+psycopg://{url.partition('://')[2]}"
     scheme, _, rest = url.partition("://")
-    return f"{scheme.rpartition('+')[0]}+asyncpg://{rest}" if kind == "asyncpg" else url
+    return f"{scheme.rpartition('+')[0]}+{kind}://{rest}" if kind in {"asyncpg", "aiomysql"} else url
 
 
 def engine_for(url, **options):

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 
+from turnkeep_sqlalchemy.store import Store
 from turnkeep_sqlalchemy.tables import FIELDS, MAPPED
 from turnkeep_testkit import (
     AdapterSuite,
@@ -95,6 +96,23 @@ class TestAsyncpg(
 ):
     kind = "asyncpg"
     in_campaigns = ("exact",)
+
+
+class TestAiomysql(OnADatabase, LifecycleSuite, AtomicTurnSuite, HistorySuite, CancellationSuite, ExactnessSuite):
+    kind = "aiomysql"
+    in_campaigns = ("exact",)
+
+
+class TestFormForMySQL(OnADatabase, AtomicTurnSuite, CompareAndSwapSuite, IdempotencySuite, HistorySuite, DeleteSuite):
+    """The statements that MySQL gets, on MariaDB, which understands them."""
+
+    kind = "mariadb"
+
+    @pytest.fixture(autouse=True)
+    def _generic(self, monkeypatch):
+        monkeypatch.setattr(
+            "turnkeep_sqlalchemy.adapter.make_store", lambda statements, _, clock: Store(statements, clock)
+        )
 
 
 class Renamed(OnADatabase):

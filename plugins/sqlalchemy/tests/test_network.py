@@ -43,3 +43,13 @@ class TestAsyncpg(ThroughAProxy):
 class TestMariaDB(ThroughAProxy):
     kind = "mariadb"
     commit_round_trips = 3
+
+
+class TestAiomysql(ThroughAProxy):
+    kind = "aiomysql"
+    commit_round_trips = 3
+
+    @pytest.fixture(autouse=True)
+    def _in_campaigns(self, pytestconfig):
+        if not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("every day with another driver; --turnkeep-campaign runs it with both")

@@ -153,7 +153,13 @@ def is_lost(error: BaseException) -> bool:
 
 def missing_driver(drivername: str, error: BaseException) -> MissingDriver:
     """The error for a dialect or a driver that is not installed."""
-    extras = {"psycopg": "postgresql", "asyncpg": "asyncpg", "asyncmy": "mysql", "aiosqlite": "sqlite"}
+    extras = {
+        "psycopg": "postgresql",
+        "asyncpg": "asyncpg",
+        "asyncmy": "mysql",
+        "aiomysql": "aiomysql",
+        "aiosqlite": "sqlite",
+    }
     driver = drivername.partition("+")[2]
     package = f"'turnkeep-sqlalchemy[{extras[driver]}]'" if driver in extras else f"the driver {driver!r}"
     fix = f"pip install {package}" if driver in extras else f"install {package}"

@@ -11,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from turnkeep.contract import Capability, HealthReport, Level, LoadQuery, Scope, SessionKey, StorageAdapter, Support
 from turnkeep.errors import ConfigurationError, InvalidArgument
 from turnkeep_sqlalchemy._errors import NAME, missing_driver, wrong_url
+from turnkeep_sqlalchemy.clauses import has_server_clock
 from turnkeep_sqlalchemy.connections import Connections, make_durable, refuse_autocommit
 from turnkeep_sqlalchemy.forms import make_store
 from turnkeep_sqlalchemy.health import examine, failed, refuse_settings
 from turnkeep_sqlalchemy.options import engine_options, read_url
 from turnkeep_sqlalchemy.schema import Schema
-from turnkeep_sqlalchemy.statements import has_server_clock, statements_for
+from turnkeep_sqlalchemy.statements import statements_for
 from turnkeep_sqlalchemy.store import first_result
 from turnkeep_sqlalchemy.tables import read_names, shared
 
