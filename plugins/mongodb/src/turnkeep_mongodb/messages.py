@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError
 
 from turnkeep.codec import utf8_length
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pymongo.asynchronous.collection import AsyncCollection
+    from pymongo.asynchronous.cursor import AsyncCursor
 
     from turnkeep.contract import Head
     from turnkeep_mongodb.names import Document
 
 _OPTIONAL: Final = ("name", "tool_calls", "tool_call_id", "route", "step", "event", "metadata", "reply")
 _TEXTS: Final = ("content", "tool_calls", "event", "metadata", "reply")
+
+_BATCH: Final = 500
+"""So many documents come at a time where all of a history may be read."""
 
 
 class Life(NamedTuple):
@@ -126,11 +130,17 @@ class Messages:
 
     async def stretch(self, life: Life, low: int, high: int) -> list[Document]:
         """The documents from ``low`` to ``high``, in order; there may be fewer than asked for."""
-        found = self._collection.find(
+        return await self._between(life, low, high).sort("seq", ASCENDING).to_list()
+
+    def backwards(self, life: Life, low: int, high: int) -> AsyncCursor[Document]:
+        """The documents from ``high`` down to ``low``, fetched as they are asked for. Who calls closes the cursor."""
+        return self._between(life, low, high).sort("seq", DESCENDING).batch_size(_BATCH)
+
+    def _between(self, life: Life, low: int, high: int) -> AsyncCursor[Document]:
+        return self._collection.find(
             {"session": life.session, "incarnation": life.incarnation, "seq": {"$gte": low, "$lte": high}},
             dict.fromkeys(("_id", "session", *life._fields), 0),
         )
-        return await found.sort("seq", ASCENDING).to_list()
 
     async def erase(self, session: str, incarnation: str, floor: int) -> int:
         """Removes the documents of a life up to ``floor``; how many that were."""

@@ -34,6 +34,9 @@ HEAD_ONLY: Final = {"tail": 0, "recent": 0, "collected_data": 0, "state": 0}
 WITHOUT_DOCUMENTS: Final = {"collected_data": 0, "state": 0}
 """The projection of what decides over a commit."""
 
+WITH_TAIL: Final = {"recent": 0, "collected_data": 0, "state": 0}
+"""The projection of searches."""
+
 
 class Grave(NamedTuple):
     """A session that was deleted, whose message documents may still be there."""
