@@ -48,6 +48,9 @@ class TestReplicaSet(AdapterSuite):
     async def remains(self, key):
         return count_documents(*self.place, key)
 
+    async def search_settle(self):
+        """A search reads what is there."""
+
 
 class TestStandalone(AtomicTurnSuite, CompareAndSwapSuite, ConcurrencySuite, DeleteSuite, IdempotencySuite):
     @pytest.fixture

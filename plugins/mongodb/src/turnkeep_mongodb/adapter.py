@@ -21,6 +21,7 @@ from turnkeep_mongodb.lists import count, find_page
 from turnkeep_mongodb.messages import Messages
 from turnkeep_mongodb.names import Collections, Names, check_database
 from turnkeep_mongodb.schema import Schema
+from turnkeep_mongodb.search import MOST_BYTES, MOST_MESSAGES, Search
 from turnkeep_mongodb.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
         MessagePage,
         MessageQuery,
         Scope,
+        SearchPage,
+        SearchQuery,
         SessionKey,
         SessionPage,
         SessionQuery,
@@ -60,7 +63,10 @@ _CAPABILITIES: Final = {
     Capability.ATOMIC_TURN: Support(Level.FULL),
     Capability.DURABLE: Support(Level.FULL),
     Capability.IMMEDIATE_LISTS: Support(Level.FULL),
-    Capability.SEARCH: Support(Level.NONE, "not offered yet"),
+    Capability.SEARCH: Support(
+        Level.PARTIAL,
+        f"it reads the newest {MOST_MESSAGES:,} messages, or {MOST_BYTES >> 20} MiB, of a namespace, owner or session",
+    ),
     Capability.STATS: Support(Level.FULL),
     Capability.IDEMPOTENT_FOREVER: Support(Level.PARTIAL, f"the last {PAST_COMMITS} commits of a session"),
     Capability.LARGE_VALUES: Support(
@@ -235,6 +241,10 @@ class MongoDBAdapter(StorageAdapter):
     async def stats(self, query: StatsQuery) -> Stats:
         with translating("stats"):
             return await count(self._current().collections.sessions, query, self._clock())
+
+    async def search_messages(self, query: SearchQuery) -> SearchPage:
+        with translating("search_messages"):
+            return await Search(self._current().collections, query, self._clock()).page()
 
     def _current(self) -> _Open:
         found = self._open

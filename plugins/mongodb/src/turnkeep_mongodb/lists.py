@@ -7,31 +7,31 @@ then an error that says so, and no list that takes minutes.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pymongo import ASCENDING, DESCENDING
 
-from turnkeep.contract import ANYONE, SessionPage, Stats
+from turnkeep.contract import ANYONE, SessionPage
 from turnkeep.cursors import page_of_heads, read_position
 from turnkeep.outbox.records import STATUSES, read_record
 from turnkeep.retention import from_microseconds, to_microseconds
+from turnkeep.tallies import Group, add_up
 from turnkeep_mongodb._errors import NAME
 from turnkeep_mongodb.sessions import HEAD_ONLY, owned_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
     from pymongo.asynchronous.collection import AsyncCollection
 
-    from turnkeep.contract import Scope, SessionQuery, StatsQuery
+    from turnkeep.contract import Order, Scope, SessionQuery, Stats, StatsQuery
     from turnkeep_mongodb.names import Document
 
 
 async def find_page(sessions: AsyncCollection[Document], query: SessionQuery, now: datetime) -> SessionPage:
     """The heads that follow the cursor."""
     condition, order = listing(query, now)
-    by_index = f"turnkeep_{_whose(query.scope)}{query.order}"
+    by_index = index_of(query.scope, query.order)
     found = await sessions.find(condition, HEAD_ONLY).hint(by_index).sort(order).limit(query.limit + 1).to_list()
     return page_of_heads([read_record(document, now, NAME).head for document in found], query)
 
@@ -62,17 +62,24 @@ def listing(query: SessionQuery, now: datetime) -> tuple[Document, list[tuple[st
 
 async def count(sessions: AsyncCollection[Document], query: StatsQuery, now: datetime) -> Stats:
     """Counts over living sessions of the scope, added up by the server."""
-    by_index = f"turnkeep_{_whose(query.scope)}created"
+    by_index = index_of(query.scope, "created")
     found = await (await sessions.aggregate(counting(query.scope, now), hint=by_index)).to_list()
-    return Stats(
-        sessions=sum(group["sessions"] for group in found),
-        messages=sum(group["messages"] for group in found),
-        bytes=sum(group["bytes"] for group in found),
-        by_status=_add_up((group["_id"]["status"], group["sessions"]) for group in found),
-        by_agent=_add_up((group["_id"]["agent_name"], group["sessions"]) for group in found),
-        by_route=_add_up((group["_id"]["current_route"], group["sessions"]) for group in found),
-        oldest=min((from_microseconds(group["oldest"]) for group in found), default=None),
-        newest=max((from_microseconds(group["newest"]) for group in found), default=None),
+    return add_up(_group(counted) for counted in found)
+
+
+def _group(counted: Document) -> Group:
+    kind = counted["_id"]
+    oldest = from_microseconds(counted["oldest"])
+    return Group(
+        status=kind["status"],
+        agent_name=kind["agent_name"],
+        route=kind["current_route"],
+        day=oldest.date(),  # as that of all the others of the group
+        sessions=counted["sessions"],
+        messages=counted["messages"],
+        bytes=counted["bytes"],
+        oldest=oldest,
+        newest=from_microseconds(counted["newest"]),
     )
 
 
@@ -85,7 +92,12 @@ def counting(scope: Scope, now: datetime) -> list[Document]:
         {"$match": _living(scope, now)},
         {
             "$group": {
-                "_id": {"status": "$status", "agent_name": "$agent_name", "current_route": "$current_route"},
+                "_id": {
+                    "status": "$status",
+                    "agent_name": "$agent_name",
+                    "current_route": "$current_route",
+                    "day": {"$dateToString": {"date": "$created_at", "format": "%Y-%m-%d"}},
+                },
                 "sessions": {"$sum": 1},
                 "messages": {"$sum": {"$subtract": ["$last_seq", _after_marks("seq", "$floor", now)]}},
                 "bytes": {"$sum": text},
@@ -103,18 +115,11 @@ def _after_marks(field: str, stored: str, now: datetime) -> Document:
     return {"$reduce": {"input": "$marks", "initialValue": stored, "in": step}}
 
 
-def _whose(scope: Scope) -> str:
-    """The part of an index's name that says whether it begins with an owner."""
-    return "" if scope.owner is ANYONE else "owner_"
+def index_of(scope: Scope, order: Order) -> str:
+    """The name of the index that leads through the sessions of a scope in this order."""
+    return f"turnkeep_{'' if scope.owner is ANYONE else 'owner_'}{order}"
 
 
 def _living(scope: Scope, now: datetime) -> Document:
     # Not "$gt": a session that never expires has no such time.
     return {"namespace": scope.namespace, **owned_by(scope), "expires_us": {"$not": {"$lte": to_microseconds(now)}}}
-
-
-def _add_up(counts: Iterable[tuple[Any, int]]) -> dict[Any, int]:
-    sums: dict[Any, int] = {}
-    for key, number in counts:
-        sums[key] = sums.get(key, 0) + number
-    return sums

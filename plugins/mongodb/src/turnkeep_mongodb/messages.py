@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError
 
 from turnkeep.outbox.items import Life
@@ -14,11 +14,16 @@ from turnkeep_mongodb._errors import only_duplicates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pymongo.asynchronous.cursor import AsyncCursor
+
     from turnkeep.contract import Head
     from turnkeep_mongodb.names import Collections, Document
 
 _PLACE: Final = "sweep"
 """The ``_id`` of the record of where the last sweep stopped looking."""
+
+_BATCH: Final = 500
+"""So many documents come at a time where all of a history may be read."""
 
 
 class Messages:
@@ -41,11 +46,17 @@ class Messages:
 
     async def stretch(self, life: Life, low: int, high: int) -> list[Document]:
         """The documents from ``low`` to ``high``, in order; there may be fewer than asked for."""
-        found = self._collection.find(
+        return await self._between(life, low, high).sort("seq", ASCENDING).to_list()
+
+    def backwards(self, life: Life, low: int, high: int) -> AsyncCursor[Document]:
+        """The documents from ``high`` down to ``low``, fetched as they are asked for. Who calls closes the cursor."""
+        return self._between(life, low, high).sort("seq", DESCENDING).batch_size(_BATCH)
+
+    def _between(self, life: Life, low: int, high: int) -> AsyncCursor[Document]:
+        return self._collection.find(
             {"session": life.session, "incarnation": life.incarnation, "seq": {"$gte": low, "$lte": high}},
             dict.fromkeys(("_id", "session", *life._fields), 0),
         )
-        return await found.sort("seq", ASCENDING).to_list()
 
     async def erase(self, session: str, incarnation: str, low: int, high: int | None) -> int:
         """Removes the documents of a life from ``low`` to ``high``; how many that were."""

@@ -29,6 +29,9 @@ HEAD_ONLY: Final = {"tail": 0, "recent": 0, "collected_data": 0, "state": 0}
 WITHOUT_TEXTS: Final = {"collected_data": 0, "state": 0}
 """The projection of what decides over a commit."""
 
+WITH_TAIL: Final = {"recent": 0, "collected_data": 0, "state": 0}
+"""The projection of searches."""
+
 
 class Sessions:
     """As ``turnkeep.outbox.SessionDocuments`` says."""

@@ -2,48 +2,39 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from turnkeep.contract import Stats
+from turnkeep.tallies import Group, add_up
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date
 
-    from turnkeep.contract import Head
+    from turnkeep.contract import Head, Stats
 
 
 class Counts:
-    """Counts over the heads that were added."""
+    """Counts over the heads that were added: a group for each kind and day, however many sessions there are."""
 
     def __init__(self) -> None:
-        self._sessions = self._messages = self._bytes = 0
-        self._statuses: Counter[str] = Counter()
-        self._agents: Counter[str | None] = Counter()
-        self._routes: Counter[str | None] = Counter()
-        self._oldest: datetime | None = None
-        self._newest: datetime | None = None
+        self._groups: dict[tuple[str, str | None, str | None, date], Group] = {}
 
     def add(self, head: Head, size: int) -> None:
         """Counts a session with so many bytes of text."""
-        self._sessions += 1
-        self._messages += head.message_count
-        self._bytes += size
-        self._statuses[head.status] += 1
-        self._agents[head.agent_name] += 1
-        self._routes[head.current_route] += 1
-        self._oldest = min(self._oldest or head.created_at, head.created_at)
-        self._newest = max(self._newest or head.updated_at, head.updated_at)
+        kind = (head.status, head.agent_name, head.current_route, head.created_at.date())
+        group = Group(*kind, 1, head.message_count, size, head.created_at, head.updated_at)
+        so_far = self._groups.get(kind)
+        self._groups[kind] = group if so_far is None else _join(so_far, group)
 
     def stats(self) -> Stats:
         """What they come to."""
-        return Stats(
-            sessions=self._sessions,
-            messages=self._messages,
-            bytes=self._bytes,
-            by_status=dict(self._statuses),
-            by_agent=dict(self._agents),
-            by_route=dict(self._routes),
-            oldest=self._oldest,
-            newest=self._newest,
-        )
+        return add_up(self._groups.values())
+
+
+def _join(one: Group, other: Group) -> Group:
+    return one._replace(
+        sessions=one.sessions + other.sessions,
+        messages=one.messages + other.messages,
+        bytes=one.bytes + other.bytes,
+        oldest=min(one.oldest, other.oldest),
+        newest=max(one.newest, other.newest),
+    )
