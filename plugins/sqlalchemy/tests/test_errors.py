@@ -248,6 +248,33 @@ def test_refused_urls(url, kind, says):
         SQLAlchemyAdapter.from_url(StorageURL(url))
 
 
+@pytest.mark.parametrize(
+    "scheme", ["postgresql+psycopg", "postgresql+asyncpg", "mariadb+asyncmy", "sqlite+aiosqlite"], ids=str
+)
+def test_an_option_that_nobody_knows_is_refused_by_name(scheme):
+    url = StorageURL(f"sqlalchemy+{scheme}://{'' if 'sqlite' in scheme else 'h'}/d?connect_timeout=3&pool_sise=3")
+    SQLAlchemyAdapter.from_url(url)
+    with pytest.raises(InvalidArgument, match="no option 'pool_sise'; did you mean pool_size"):
+        url.finish()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "option"),
+    [
+        ("postgresql+psycopg", "application_name"),
+        ("postgresql+asyncpg", "command_timeout"),
+        ("mariadb+asyncmy", "charset"),
+        ("mariadb+asyncmy", "ssl_ca"),
+        ("sqlite+aiosqlite", "timeout"),
+    ],
+)
+def test_options_of_a_driver_reach_it(scheme, option):
+    url = StorageURL(f"sqlalchemy+{scheme}://{'' if 'sqlite' in scheme else 'h'}/d?{option}=7")
+    adapter = SQLAlchemyAdapter.from_url(url)
+    url.finish()
+    assert adapter._connections.engine.url.query == {option: "7"}
+
+
 def test_not_an_engine():
     with pytest.raises(InvalidArgument, match="create_async_engine"):
         SQLAlchemyAdapter("sqlite://")

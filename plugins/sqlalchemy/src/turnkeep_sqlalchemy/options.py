@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import URL
@@ -21,6 +23,16 @@ _PREFIX: Final = "sqlalchemy+"
 _CONNECT_SECONDS: Final = 5.0
 _TIMEOUTS: Final = {"psycopg": "connect_timeout", "asyncmy": "connect_timeout", "aiomysql": "connect_timeout"}
 """What drivers call the time that connecting may take; asyncpg and aiosqlite: ``timeout``."""
+
+
+_OF_SQLITE: Final = frozenset({"cached_statements", "check_same_thread", "detect_types", "isolation_level", "timeout"})
+_SSL: Final = frozenset({"ssl_ca", "ssl_capath", "ssl_cert", "ssl_check_hostname", "ssl_cipher", "ssl_key"})
+_OF_DIALECTS: Final = {
+    "asyncpg": frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"}),
+    "asyncmy": _SSL,
+    "aiomysql": _SSL,
+}
+"""What SQLAlchemy itself takes from a URL beside the driver's options."""
 
 
 class Read(NamedTuple):
@@ -69,10 +81,36 @@ def read_url(url: StorageURL) -> Read:
         )
     if not url.path.strip("/"):
         raise InvalidArgument(f"a URL of {url.scheme} names a database: {url.scheme}://host/database")
-    engine = URL.create(drivername, url.username, url.password, url.host, url.port, url.path[1:], url.rest())
+    engine = URL.create(
+        drivername, url.username, url.password, url.host, url.port, url.path[1:], _take_drivers(url, driver)
+    )
     seconds = _CONNECT_SECONDS if connecting is None else connecting.total_seconds()
     settings["connect_args"] = _connect_args(driver, seconds)
     return Read(engine, settings, adapter)
+
+
+def _take_drivers(url: StorageURL, driver: str) -> dict[str, str]:
+    """The options that are the driver's. Who opens the URL refuses what is left; a driver does that late, or never."""
+    known = _known_to(driver)
+    if known is None:
+        return url.rest()
+    values = {name: url.take(name, str, None) for name in sorted(known)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _known_to(driver: str) -> frozenset[str] | None:
+    """The names of a driver's options; None where they cannot be told, as that of a driver that is not installed."""
+    try:
+        if driver == "psycopg":
+            from psycopg.pq import Conninfo
+
+            return frozenset(option.keyword.decode() for option in Conninfo.get_defaults())
+        if driver == "aiosqlite":
+            return _OF_SQLITE
+        found = frozenset(inspect.signature(import_module(driver).connect).parameters)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found | _OF_DIALECTS.get(driver, frozenset())
 
 
 def engine_options(dialect: str) -> dict[str, Any]:
