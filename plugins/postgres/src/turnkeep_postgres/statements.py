@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _FILES = files("turnkeep_postgres") / "sql"
 _NAMED = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _TABLE = re.compile(r"\bturnkeep_(sessions|messages|commits|schema|history|words)(\w*)")
+_TSQUERY = re.compile(r"(%\(\w+\)s)::tsquery")
 _COMMENT = re.compile(r"--.*")
 _LOOSE = re.compile(r" ?([,=<>()]) ?")  # no text in our SQL has a blank beside one of these
 _OWNED: Final = "user_id=%(owner)s"
@@ -130,12 +131,17 @@ class Queries:
     sweep_expired: Scoped
     list_trimmable: Scoped
     trim: Scoped
+    search: Scoped
     count: Scoped
 
     @classmethod
-    def load_for(cls, tables: Tables) -> Self:
-        """The statements for these tables."""
-        parts = _NAMED.split((_FILES / "queries.sql").read_text(encoding="utf-8"))
+    def load_for(cls, tables: Tables, language: str | None = None) -> Self:
+        """The statements for these tables; ``language`` is the text search configuration that words are read by."""
+        text = (_FILES / "queries.sql").read_text(encoding="utf-8")
+        if language is not None:
+            # Which makes lexemes of the words between quotes; there is nothing else to read.
+            text = _TSQUERY.sub(f"to_tsquery('{language}'::regconfig, \\1)", text)
+        parts = _NAMED.split(text)
         return cls(
             **{name: Scoped.of(tables.fill(_shorten(sql))) for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
         )
