@@ -142,9 +142,11 @@ class Queries:
             # Which makes lexemes of the words between quotes; there is nothing else to read.
             text = _TSQUERY.sub(f"to_tsquery('{language}'::regconfig, \\1)", text)
         parts = _NAMED.split(text)
-        return cls(
-            **{name: Scoped.of(tables.fill(_shorten(sql))) for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
-        )
+        found = {
+            name: Scoped.of(tables.fill(_shorten(sql))) for name, sql in zip(parts[1::2], parts[2::2], strict=True)
+        }
+        search = found["search"]
+        return cls(**found | {"search": search._replace(owned=search.owned.replace(b"OFFSET 0", b""))})
 
 
 class Migration(NamedTuple):
