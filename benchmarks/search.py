@@ -4,7 +4,7 @@ An owner searches for a common word, a rare one, two words and a phrase; the eng
 by hand for the same page: the index asked for the same words, joined to sessions for the owner, the best 20. What the
 adapter does beside it is to check what may be seen, to make messages of rows, and to page.
 
-    python benchmarks/search.py [sqlite] [--messages 100000] [--rounds 30]
+    python benchmarks/search.py [sqlite] [postgres --postgres URL] [--messages 100000] [--rounds 30]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import secrets
 import sqlite3
 import statistics
 import tempfile
@@ -19,9 +20,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from turnkeep.contract import Commit, Expect, Scope, SearchQuery, SessionKey
 from turnkeep.ids import new_id
 from turnkeep.words import Terms
+from turnkeep_postgres import PostgreSQLAdapter
+from turnkeep_postgres.search import to_tsquery
 from turnkeep_sqlite import SQLiteAdapter
 from turnkeep_sqlite.search import _expression
 from turnkeep_testkit import new_message
@@ -59,7 +64,7 @@ async def fill(adapter: StorageAdapter, count: int) -> None:
 class SQLite:
     """FTS5, in a thread as the adapter does it."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
         self._directory = tempfile.TemporaryDirectory()
         self._path = Path(self._directory.name) / "bench.db"
         self.adapter = SQLiteAdapter(self._path, durability="normal")
@@ -90,7 +95,47 @@ class SQLite:
         self._directory.cleanup()
 
 
-ENGINES = {"sqlite": SQLite}
+COLUMNS = (
+    "message.session_id, seq, turn_seq, commit_id, message.id, role, name, content, encoding, tool_calls, "
+    "tool_call_id, route, step, event, metadata, reply, message.created_at"
+)
+
+
+class PostgreSQL:
+    """The column of words and its index, by psycopg; in a schema of its own, which is dropped at the end."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._url, self._schema = options.postgres, f"bench_{secrets.token_hex(4)}"
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {self._schema}".encode())
+        self.adapter = PostgreSQLAdapter(self._url, schema=self._schema)
+
+    async def ready(self) -> None:
+        """Everything is in the index, and the planner knows the tables, as after autovacuum."""
+        self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, prepare_threshold=None)
+        await self._connection.execute(f"SET search_path = {self._schema}".encode())
+        await self._connection.execute("VACUUM ANALYZE turnkeep_messages, turnkeep_sessions")
+
+    async def own_query(self, terms: Terms, owner: str) -> int:
+        """How many it finds."""
+        cursor = self._connection.cursor(binary=True)
+        await cursor.execute(
+            f"SELECT {COLUMNS}, ts_rank(words, %(terms)s::tsquery) AS score FROM turnkeep_messages AS message "
+            "JOIN turnkeep_sessions AS session ON session.namespace = message.namespace "
+            "AND session.id = message.session_id WHERE words @@ %(terms)s::tsquery AND session.namespace = %(place)s "
+            "AND session.user_id = %(owner)s ORDER BY score DESC, message.session_id, message.seq LIMIT 20",
+            {"terms": to_tsquery(terms), "place": NAMESPACE, "owner": owner},
+        )
+        return len(await cursor.fetchall())
+
+    async def close(self) -> None:
+        await self._connection.close()
+        await self.adapter.aclose()
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA {self._schema} CASCADE".encode())
+
+
+ENGINES = {"sqlite": SQLite, "postgres": PostgreSQL}
 
 
 async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
@@ -100,7 +145,7 @@ async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
 
 
 async def compare(name: str, options: argparse.Namespace) -> None:
-    engine = ENGINES[name]()
+    engine = ENGINES[name](options)
     await engine.adapter.open()
     await fill(engine.adapter, options.messages)
     began = time.perf_counter()
@@ -133,11 +178,14 @@ async def compare(name: str, options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("engines", nargs="*", choices=[[], *ENGINES], help="all of them unless named")
+    parser.add_argument("engines", nargs="*", choices=[[], *ENGINES], help="sqlite unless named")
+    parser.add_argument("--postgres", help="the URL of a database of PostgreSQL")
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
-    for name in options.engines or ENGINES:
+    if "postgres" in options.engines and not options.postgres:
+        parser.error("postgres needs --postgres URL")
+    for name in options.engines or ["sqlite"]:
         asyncio.run(compare(name, options))
 
 

@@ -19,6 +19,7 @@ from turnkeep_testkit import (
     IdempotencySuite,
     LifecycleSuite,
     ListSuite,
+    SearchSuite,
 )
 
 from .kit import NEW, OLD, POOLER, count_rows, fresh_schema, run_sql, server_url
@@ -62,7 +63,7 @@ class OnServer:
         return f"{url}{'&' if '?' in url else '?'}schema={self.schema}"
 
     async def make_schema_older(self):
-        later = Migration(2, "0002_test", "A second step.", "ALTER TABLE turnkeep_messages ADD COLUMN x text;")
+        later = Migration(3, "0003_test", "A second step.", "ALTER TABLE turnkeep_messages ADD COLUMN x text;")
         self.monkeypatch.setattr(schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS, later))
 
     async def make_schema_newer(self):
@@ -116,6 +117,7 @@ class TestPooler(
     CancellationSuite,
     DeleteSuite,
     ListSuite,
+    SearchSuite,
 ):
     variable = POOLER
 

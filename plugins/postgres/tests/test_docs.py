@@ -20,7 +20,7 @@ def test_every_column_and_index_is_described():
         assert described == columns
     page = (DOCS / "reference/tables.md").read_text()
     indexes = re.findall(r"^CREATE INDEX (\w+)", script, re.MULTILINE)
-    assert re.findall(r"^\| `(turnkeep_sessions_\w+)` \|", page, re.MULTILINE) == indexes
+    assert re.findall(r"^\| `(turnkeep_(?:sessions|messages)_\w+)` \|", page, re.MULTILINE) == indexes
 
 
 def test_the_grants_are_those_of_the_script():

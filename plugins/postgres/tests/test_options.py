@@ -36,6 +36,7 @@ def test_every_option():
     adapter = from_url(
         "postgresql://ana:p%40ss@db.example:6543/shop?tables.sessions=agent_sessions&tables.messages=m"
         "&tables.commits=c&schema=chat&min_size=2&max_size=20&pool_timeout=1.5&prepare_threshold=5"
+        "&search_language=english"
         "&sslmode=require&connect_timeout=3&application_name=desk"
     )
     assert parameters(adapter) == {
@@ -51,7 +52,10 @@ def test_every_option():
     }
     settings = adapter._source._settings
     assert (settings.min_size, settings.max_size, settings.pool_timeout, settings.prepare_threshold) == (2, 20, 1.5, 5)
-    assert adapter._schema._tables == Tables("agent_sessions", "m", "c", "agent_schema", "agent_history", "chat")
+    assert adapter._schema._language == "english"
+    assert adapter._schema._tables == Tables(
+        "agent_sessions", "m", "c", "agent_schema", "agent_history", "agent_words", "chat"
+    )
 
 
 def test_defaults():

@@ -8,7 +8,19 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from turnkeep.contract import ANYONE, Expect, LoadQuery, MessageQuery, Scope, SessionKey, SessionQuery, StatsQuery
+from turnkeep.contract import (
+    ANYONE,
+    Expect,
+    LoadQuery,
+    MessageQuery,
+    Scope,
+    SearchQuery,
+    SessionKey,
+    SessionQuery,
+    StatsQuery,
+)
+from turnkeep.cursors import make_cursor
+from turnkeep.words import Terms
 from turnkeep_postgres import PostgreSQLAdapter, calls
 from turnkeep_postgres.values import Cursor
 from turnkeep_testkit import new_commit
@@ -27,7 +39,7 @@ SELECT 'default', 's' || n, CASE WHEN n % 101 > 0 THEN 'u' || n % 1000 END, 'des
 FROM generate_series(1, 100000) AS n;
 INSERT INTO {0}.turnkeep_messages (namespace, session_id, incarnation, seq, turn_seq, commit_id, id, role, content,
     encoding, created_at, committed_at)
-SELECT 'default', 's' || n, 'i', seq, 1 + (seq - 1) / 2 * 2, 'c', 'm', 'user', 'hello', 'plain', now(), now()
+SELECT 'default', 's' || n, 'i', seq, 1 + (seq - 1) / 2 * 2, 'c', 'm', 'user', 'hello w' || n, 'plain', now(), now()
 FROM generate_series(1, 100000) AS n, generate_series(1, CASE WHEN n = 77 THEN 20000 ELSE 2 END) AS seq;
 INSERT INTO {0}.turnkeep_commits
 SELECT 'default', 's' || n, 'i', 'c', 'd', 1, true, 1, 2, 2, now() FROM generate_series(1, 100000) AS n;
@@ -39,6 +51,17 @@ def listing(owner=ANYONE, **conditions):
     return lambda adapter: adapter.find_sessions(SessionQuery(Scope("default", owner), 20, **conditions))
 
 
+def searching(text, owner=ANYONE, **conditions):
+    query = SearchQuery(Scope("default", owner), Terms.parse(text), 20, **conditions)
+    return lambda adapter: adapter.search_messages(query)
+
+
+SEARCHES = {
+    "search a rare word": searching("w777"),
+    "search a rare word of those without an owner": searching("w101", None),
+    "search a phrase": searching('"hello w777" -other'),
+    "search a rare word later on": searching("w777", cursor=make_cursor("search", (0.05).hex(), "s1", 1)),
+}
 CALLS = {
     "load": lambda adapter: adapter.load(KEY, LoadQuery(50, commit_id="c")),
     "look up": lambda adapter: adapter.load(KEY, LoadQuery(0)),
@@ -61,6 +84,10 @@ CALLS = {
     "older than a time": listing(older_than=NOW),
     "older than an age": listing(status="completed", older_than=timedelta(days=30)),
     "a later page": listing(cursor="later"),
+    "search an owner's common word": searching("hello", "u7"),
+    "search a common word in a session": searching("hello", session_id="s5"),
+    "search an owner's rare word": searching("w7007", "u7"),
+    **SEARCHES,
     "sweep": lambda adapter: adapter.sweep(100),
     "delete": lambda adapter: adapter.delete(SessionKey(Scope("default"), "s9")),
     "delete an owner": lambda adapter: adapter.delete_owner(Scope("default", "u3")),
@@ -70,13 +97,12 @@ CALLS = {
 @pytest.fixture(scope="module")
 def filled():
     with fresh_schema() as name:
-        (script,) = _steps(name)
-        run_sql(server_url(), script.encode(), FILL.format(name).encode(), "ANALYZE")
+        run_sql(server_url(), "".join(_steps(name)).encode(), FILL.format(name).encode(), "VACUUM ANALYZE")
         yield name
 
 
 def _steps(name):
-    return PostgreSQLAdapter(server_url(), schema=name)._schema.steps(0)
+    return asyncio.run(PostgreSQLAdapter(server_url(), schema=name).migrate(dry_run=True))
 
 
 @pytest.fixture
@@ -126,6 +152,16 @@ async def test_no_table_is_read_through(filled, plans, call):
                 most = 5_000 if call == "without an owner" else 700
                 read = node.get("Actual Rows", 0) + node.get("Rows Removed by Filter", 0)
                 assert read * node.get("Actual Loops", 1) <= most, json.dumps(node, indent=1)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+async def test_a_search_asks_the_index_of_words(filled, plans, search):
+    adapter = PostgreSQLAdapter(server_url(), schema=filled)
+    await adapter.open()
+    await SEARCHES[search](adapter)
+    await adapter.aclose()
+    (plan,) = plans
+    assert "turnkeep_messages_words" in [node.get("Index Name") for node in nodes(plan["Plan"])], plan
 
 
 @pytest.mark.parametrize("order", ["activity", "created"])

@@ -1,6 +1,7 @@
 """Making, checking and migrating the tables, as owner and as a role that may not."""
 
 import asyncio
+import re
 import secrets
 from importlib.resources import files
 
@@ -26,9 +27,12 @@ from .kit import OLD, fresh_schema, opened, replaced, run_sql, schema, server_ur
 __all__ = ["schema"]
 
 SQL = files("turnkeep_postgres") / "sql"
-SECOND = Migration(2, "0002_test", "A second step.", "ALTER TABLE turnkeep_messages ADD COLUMN x text;")
+NEXT = Migration(
+    len(MIGRATIONS) + 1, "0003_test", "A further step.", "ALTER TABLE turnkeep_messages ADD COLUMN x text;"
+)
 STRUCTURE = """
-    SELECT table_name, column_name, data_type, collation_name, is_nullable, generation_expression, ordinal_position
+    SELECT table_name, column_name, data_type, collation_name, is_nullable, ordinal_position,
+        replace(generation_expression, '{0}', '')
     FROM information_schema.columns WHERE table_schema = '{0}' ORDER BY table_name, ordinal_position
 """, """
     SELECT indexname, replace(indexdef, '{0}', '') FROM pg_indexes WHERE schemaname = '{0}' ORDER BY 1
@@ -37,7 +41,11 @@ STRUCTURE = """
     WHERE connamespace = '{0}'::regnamespace AND contype <> 'n' ORDER BY 1
 """, """
     SELECT viewname, replace(definition, '{0}', '') FROM pg_views WHERE schemaname = '{0}' ORDER BY 1
+""", """
+    SELECT proname, proargnames, replace(prosrc, '{0}', ''), provolatile, proparallel FROM pg_proc
+    WHERE pronamespace = '{0}'::regnamespace ORDER BY 1
 """  # fmt: skip
+STATEMENT_END = re.compile(r";\n(?=\n|--|\Z)")  # those within the function are followed by more of it
 
 
 def structure(url, schema):
@@ -67,11 +75,13 @@ async def test_the_picture_equals_the_migrations(schema):
 
 async def test_the_steps_of_a_dry_run_are_sql_that_a_dba_can_run(schema):
     adapter = adapter_at(schema)
-    (script,) = await adapter.migrate(dry_run=True)
-    assert script.startswith("-- 0001_initial\nBEGIN;\n-- The first tables.\n")
+    first, second = await adapter.migrate(dry_run=True)
+    assert first.startswith("-- 0001_initial\nBEGIN;\n-- The first tables.\n")
+    assert second.startswith("-- 0002_search\n-- Words of messages")
+    assert second.endswith("COMMIT;\n")
     with pytest.raises(SchemaMissing, match="turnkeep migrate"):
         await adapter.open(auto_create=False)
-    run_sql(server_url(), script.encode())
+    run_sql(server_url(), (first + second).encode())
     assert await adapter.migrate() == []
     await adapter.open(auto_create=False)
     await adapter.aclose()
@@ -80,23 +90,24 @@ async def test_the_steps_of_a_dry_run_are_sql_that_a_dba_can_run(schema):
 async def test_starters_at_once_make_the_tables_once(schema):
     adapters = [adapter_at(schema, max_size=1) for _ in range(6)]
     await asyncio.gather(*(adapter.open() for adapter in adapters))
-    assert run_sql(server_url(), f"SELECT count(*) FROM {schema}.turnkeep_schema") == [(1,)]
+    assert run_sql(server_url(), f"SELECT count(*) FROM {schema}.turnkeep_schema") == [(len(MIGRATIONS),)]
     for adapter in adapters:
         await adapter.aclose()
 
 
 async def test_killed_at_any_statement_a_migration_is_completed_by_the_next(schema):
     """The server process is ended after each statement of the script in turn, as a kill would."""
-    statements = MIGRATIONS[0].sql.split(";\n")
-    assert len(statements) > 10
-    for count in range(1, len(statements)):
-        sql = ";\n".join(statements[:count]) + ";\nSELECT pg_terminate_backend(pg_backend_pid());\n"
-        broken = Migration(1, "0001_initial", "Broken off.", sql)
-        with pytest.raises(Exception, match=r"terminat|closed") as caught:
-            await migrate(schema, (broken,))
-        assert caught.value.adapter == "postgres"
-        assert structure(server_url(), schema)[0] == [], "something of it stayed"
-    assert len(await migrate(schema, MIGRATIONS)) == 1
+    for step in MIGRATIONS:
+        statements = STATEMENT_END.split(step.sql)
+        assert len(statements) > 3
+        for count in range(1, len(statements)):
+            sql = ";\n".join(statements[:count]) + ";\nSELECT pg_terminate_backend(pg_backend_pid());\n"
+            broken = (*MIGRATIONS[: step.version - 1], step._replace(purpose="Broken off.", sql=sql))
+            with pytest.raises(Exception, match=r"terminat|closed") as caught:
+                await migrate(schema, broken)
+            assert caught.value.adapter == "postgres"
+            assert structure(server_url(), schema) == [[]] * len(STRUCTURE), "something of it stayed"
+    assert len(await migrate(schema, MIGRATIONS)) == len(MIGRATIONS)
     assert await migrate(schema, MIGRATIONS) == []
 
 
@@ -105,10 +116,10 @@ async def test_an_older_schema_is_explained_and_a_newer_one_refused(schema):
         key = new_key()
         await adapter.commit(new_commit(key, "kept"))
     newer = adapter_at(schema)
-    newer._schema._migrations = (*MIGRATIONS, SECOND)
-    with pytest.raises(SchemaOutdated, match=r"version 1.*works with 2.*turnkeep migrate"):
+    newer._schema._migrations = (*MIGRATIONS, NEXT)
+    with pytest.raises(SchemaOutdated, match=r"version 2.*works with 3.*turnkeep migrate"):
         await newer.open()
-    assert [step.partition("\n")[0] for step in await newer.migrate(dry_run=True)] == ["-- 0002_test"]
+    assert [step.partition("\n")[0] for step in await newer.migrate(dry_run=True)] == ["-- 0003_test"]
     assert len(await newer.migrate()) == 1
     older = adapter_at(schema)
     for call in (older.open, older.migrate):
@@ -119,7 +130,7 @@ async def test_an_older_schema_is_explained_and_a_newer_one_refused(schema):
     await newer.aclose()
 
 
-@pytest.mark.parametrize("name", Tables().all())
+@pytest.mark.parametrize("name", Tables().relations())
 async def test_a_name_that_is_taken_is_left_alone(schema, name):
     run_sql(server_url(), f"CREATE TABLE {schema}.{name} (id text)")
     adapter = adapter_at(schema)
@@ -177,6 +188,9 @@ async def test_names_of_ones_own(schema):
     there = run_sql(server_url(), f"SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace")
     names = {name for (name,) in there}
     assert {"agent_sessions", "AgentMessages", "agent_done", "agent_schema", "agent_history"} <= names
+    assert run_sql(server_url(), f"SELECT proname FROM pg_proc WHERE pronamespace = '{schema}'::regnamespace") == [
+        ("agent_words",)
+    ]
     assert not [name for name in names if name.startswith("turnkeep")]
 
 
@@ -249,5 +263,5 @@ async def test_a_database_that_cannot_hold_every_text():
 def test_the_columns_are_those_of_the_picture():
     """What `open` looks for is what the picture defines."""
     wanted = dict(_columns_wanted())
-    assert {key: len(columns) for key, columns in wanted.items()} == {"sessions": 22, "messages": 20, "commits": 11}
+    assert {key: len(columns) for key, columns in wanted.items()} == {"sessions": 22, "messages": 21, "commits": 11}
     assert wanted["messages"]["reply"] == "text"

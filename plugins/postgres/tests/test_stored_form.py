@@ -120,6 +120,7 @@ async def test_messages_at_rest(schema, monkeypatch):
             "metadata": '{"a":1}',
             "created_at": START,
             "committed_at": START,
+            "words": "'ola':1 '你':2 '好':3",
         },
         place
         | nothing
@@ -139,6 +140,7 @@ async def test_messages_at_rest(schema, monkeypatch):
             "reply": '{"ok":true}',
             "created_at": datetime(1, 1, 1, tzinfo=UTC),
             "committed_at": START + timedelta(seconds=1.5),
+            "words": None,
         },
     ]
     history = rows(schema, "turnkeep_history", "seq")

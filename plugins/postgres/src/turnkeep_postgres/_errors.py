@@ -80,6 +80,9 @@ MEANINGS: Final[Mapping[str, _Meaning]] = {
     "42": _OURS,
     "42501": _RIGHTS,
     "42703": _Meaning(ForeignTable, "a column is missing; were the tables changed by hand?"),
+    "42723": _Meaning(
+        ForeignTable, "a function has the name of ours; choose other names with tables=, or another schema with schema="
+    ),
     "42P01": _Meaning(SchemaMissing, "the tables are gone; make them with: turnkeep migrate"),
     "42P05": _POOLER,
     "53": _Meaning(StorageUnavailable, "the server has no room for this now (memory, connections); try again", True),

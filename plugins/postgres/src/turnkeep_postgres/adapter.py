@@ -13,6 +13,7 @@ from psycopg import conninfo, pq
 
 from turnkeep.contract import Capability, HealthReport, Level, StorageAdapter, Support
 from turnkeep.errors import ConfigurationError, InvalidArgument, StorageUnavailable
+from turnkeep.ids import check_identifier
 from turnkeep.urls import duration, parse_count, parse_seconds, parse_text
 from turnkeep_postgres._errors import NAME, translate
 from turnkeep_postgres.connections import HandedIn, OwnPool, Settings, check_pool, read_dsn
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
         MessagePage,
         MessageQuery,
         Scope,
+        SearchPage,
+        SearchQuery,
         SessionKey,
         SessionPage,
         SessionQuery,
@@ -52,7 +55,7 @@ _CAPABILITIES: Final = {
     Capability.ATOMIC_TURN: Support(Level.FULL),
     Capability.DURABLE: Support(Level.FULL),
     Capability.IMMEDIATE_LISTS: Support(Level.FULL),
-    Capability.SEARCH: Support(Level.NONE, "not offered yet"),
+    Capability.SEARCH: Support(Level.FULL),
     Capability.STATS: Support(Level.FULL),
     Capability.IDEMPOTENT_FOREVER: Support(Level.FULL),
     Capability.LARGE_VALUES: Support(Level.FULL),
@@ -79,6 +82,8 @@ class PostgreSQLAdapter(StorageAdapter):
         max_size: connections it opens at most.
         pool_timeout: seconds to wait for one of them to become free or to be opened.
         prepare_threshold: how often a connection sends a statement before it is prepared on the server; None for never.
+        search_language: a text search configuration of the database, such as ``english``, by whose rules messages are
+            searched; None: every word counts as it is written.
         clock: the time of commits, aware; for tests. None: the server's.
 
     Raises:
@@ -96,6 +101,7 @@ class PostgreSQLAdapter(StorageAdapter):
         max_size: int = 10,
         pool_timeout: float | timedelta = 4.0,
         prepare_threshold: int | None = None,
+        search_language: str | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         timeout = duration(pool_timeout, "pool_timeout").total_seconds()
@@ -103,6 +109,8 @@ class PostgreSQLAdapter(StorageAdapter):
         if (dsn is None) == (pool is None):
             raise InvalidArgument("pass either dsn= or pool=")
         names = Tables.named(tables or {}, schema)
+        if search_language is not None:
+            check_identifier(search_language, "search_language")
         self._source: Source
         if pool is not None:
             if settings != Settings():
@@ -113,8 +121,10 @@ class PostgreSQLAdapter(StorageAdapter):
             self._source = HandedIn(check_pool(pool))
         else:
             self._source = OwnPool(read_dsn(dsn or ""), settings)
-        self._schema = Schema(names, self._source.where)
-        self._store = Store(Queries.load_for(names), self._source, clock)
+        self._language = search_language
+        self._schema = Schema(names, self._source.where, search_language)
+        queries = Queries.load_for(names, search_language)
+        self._store = Store(queries, self._source, clock, exact=search_language is None)
         self._opening = asyncio.Lock()
         self._is_open = False
         self._pid = os.getpid()
@@ -124,8 +134,8 @@ class PostgreSQLAdapter(StorageAdapter):
         """``postgresql://user:password@host:port/database``, and every argument and parameter of libpq as an option.
 
         Options: ``tables.sessions``, ``tables.messages``, ``tables.commits``, ``schema``, ``min_size``, ``max_size``,
-        ``pool_timeout``, ``prepare_threshold``; then libpq's, such as ``sslmode`` or ``target_session_attrs``. Several
-        hosts are separated by commas; of those the one that writes is used.
+        ``pool_timeout``, ``prepare_threshold``, ``search_language``; then libpq's, such as ``sslmode`` or
+        ``target_session_attrs``. Several hosts are separated by commas; of those the one that writes is used.
         """
         tables = {key: url.take(f"tables.{key}", parse_text, "") for key in ("sessions", "messages", "commits")}
         ours: dict[str, Any] = {
@@ -135,6 +145,7 @@ class PostgreSQLAdapter(StorageAdapter):
             "max_size": url.take("max_size", parse_count, 10),
             "pool_timeout": url.take("pool_timeout", parse_seconds, timedelta(seconds=4)),
             "prepare_threshold": url.take("prepare_threshold", parse_count, None),
+            "search_language": url.take("search_language", parse_text, None),
         }
         parameters = _read_location(url)
         for keyword in _libpq_keywords():
@@ -151,7 +162,10 @@ class PostgreSQLAdapter(StorageAdapter):
 
     @property
     def capabilities(self) -> Mapping[Capability, Support]:
-        return _CAPABILITIES
+        if self._language is None:
+            return _CAPABILITIES
+        by = f"by the rules of the text search configuration {self._language!r}"
+        return {**_CAPABILITIES, Capability.SEARCH: Support(Level.PARTIAL, by)}
 
     async def open(self, *, auto_create: bool = True) -> None:
         self._leave_parent()
@@ -182,7 +196,7 @@ class PostgreSQLAdapter(StorageAdapter):
             connection = await self._source.connect()
             try:
                 if dry_run:
-                    return self._schema.steps(await self._schema.find_version(connection))
+                    return await self._schema.find_steps(connection)
                 return await self._schema.migrate(connection)
             finally:
                 await self._source.disconnect(connection)
@@ -209,6 +223,9 @@ class PostgreSQLAdapter(StorageAdapter):
 
     async def sweep(self, limit: int) -> Swept:
         return await self._opened().sweep(limit)
+
+    async def search_messages(self, query: SearchQuery) -> SearchPage:
+        return await self._opened().search_messages(query)
 
     async def stats(self, query: StatsQuery) -> Stats:
         return await self._opened().stats(query)
@@ -238,6 +255,7 @@ class PostgreSQLAdapter(StorageAdapter):
             version = await self._schema.find_version(connection)
             if version or not create:
                 self._schema.require(version)
+                await self._schema.require_language(connection)
             else:
                 await self._schema.migrate(connection)
         finally:

@@ -24,7 +24,7 @@ _SETTINGS: Final = """
         current_setting('full_page_writes'), current_setting('synchronous_commit')
 """
 _MAY_WRITE: Final = """
-    SELECT bool_and(has_table_privilege(name, right_needed))
+    SELECT bool_and(has_table_privilege(name, right_needed)) AND has_function_privilege(%s, 'EXECUTE')
     FROM unnest(%s::text[]) AS name, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS right_needed
 """
 
@@ -106,10 +106,11 @@ async def _schema(connection: Connection, schema: Schema) -> Check:
     try:
         version = await schema.find_version(connection)
         schema.require(version)
+        await schema.require_language(connection)
     except (psycopg.Error, TurnkeepError) as error:
         return _failed("schema", error)
     cursor = connection.cursor(row_factory=tuple_row)
-    await cursor.execute(_MAY_WRITE, [schema.written])
+    await cursor.execute(_MAY_WRITE, [schema.called, schema.written])
     if await cursor.fetchone() != (True,):
         return Check(
             "schema", ok=False, detail=f"version {version}, but the role may not write", fix="grant it (grants.sql)"

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _FILES = files("turnkeep_postgres") / "sql"
 _NAMED = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
-_TABLE = re.compile(r"\bturnkeep_(sessions|messages|commits|schema|history)(\w*)")
+_TABLE = re.compile(r"\bturnkeep_(sessions|messages|commits|schema|history|words)(\w*)")
+_TSQUERY = re.compile(r"(%\(\w+\)s)::tsquery")
 _COMMENT = re.compile(r"--.*")
 _LOOSE = re.compile(r" ?([,=<>()]) ?")  # no text in our SQL has a blank beside one of these
 _OWNED: Final = "user_id=%(owner)s"
@@ -30,7 +31,7 @@ _LONGEST_SUFFIX: Final = "_owner_activity"
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The names of our tables and of the view beside them, and the PostgreSQL schema they are in.
+    """The names of our tables, of the view and the function beside them, and the PostgreSQL schema they are in.
 
     ``namespace`` is that schema; None for whatever the connection's ``search_path`` finds.
     """
@@ -40,6 +41,7 @@ class Tables:
     commits: str = "turnkeep_commits"
     schema: str = "turnkeep_schema"
     history: str = "turnkeep_history"
+    words: str = "turnkeep_words"
     namespace: str | None = None
 
     @classmethod
@@ -63,7 +65,9 @@ class Tables:
             check_identifier(namespace, "schema")
         stem = names.get("sessions", cls().sessions).removesuffix("sessions")
         stem = stem if not stem or stem.endswith("_") else f"{stem}_"
-        tables = cls(**names, schema=f"{stem}schema", history=f"{stem}history", namespace=namespace)
+        tables = cls(
+            **names, schema=f"{stem}schema", history=f"{stem}history", words=f"{stem}words", namespace=namespace
+        )
         if len(set(tables.all())) < len(tables.all()):
             raise InvalidArgument(f"tables must have different names, not {', '.join(tables.all())}")
         return tables
@@ -71,6 +75,10 @@ class Tables:
     def all(self) -> tuple[str, ...]:
         """The names, those of tables first, without their schema."""
         return tuple(getattr(self, field.name) for field in fields(self) if field.name != "namespace")
+
+    def relations(self) -> tuple[str, ...]:
+        """The same without the function, whose name a table may have too."""
+        return tuple(name for name in self.all() if name != self.words)
 
     def qualified(self, name: str) -> str:
         """A name as statements write it."""
@@ -123,15 +131,22 @@ class Queries:
     sweep_expired: Scoped
     list_trimmable: Scoped
     trim: Scoped
+    search: Scoped
     count: Scoped
 
     @classmethod
-    def load_for(cls, tables: Tables) -> Self:
-        """The statements for these tables."""
-        parts = _NAMED.split((_FILES / "queries.sql").read_text(encoding="utf-8"))
-        return cls(
-            **{name: Scoped.of(tables.fill(_shorten(sql))) for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
-        )
+    def load_for(cls, tables: Tables, language: str | None = None) -> Self:
+        """The statements for these tables; ``language`` is the text search configuration that words are read by."""
+        text = (_FILES / "queries.sql").read_text(encoding="utf-8")
+        if language is not None:
+            # Which makes lexemes of the words between quotes; there is nothing else to read.
+            text = _TSQUERY.sub(f"to_tsquery('{language}'::regconfig, \\1)", text)
+        parts = _NAMED.split(text)
+        found = {
+            name: Scoped.of(tables.fill(_shorten(sql))) for name, sql in zip(parts[1::2], parts[2::2], strict=True)
+        }
+        search = found["search"]
+        return cls(**found | {"search": search._replace(owned=search.owned.replace(b"OFFSET 0", b""))})
 
 
 class Migration(NamedTuple):

@@ -16,6 +16,7 @@ from turnkeep_postgres import calls
 from turnkeep_postgres._errors import NAME, outcome_unknown
 from turnkeep_postgres.commits import PAST_WIDTH, to_committed, to_create, to_past, to_update
 from turnkeep_postgres.messages import MESSAGE_WIDTH, check_stretch, from_rows
+from turnkeep_postgres.search import search_parameters, to_search_page
 from turnkeep_postgres.sessions import (
     HEAD_WIDTH,
     MARKED_WIDTH,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
         MessageQuery,
         Replay,
         Scope,
+        SearchPage,
+        SearchQuery,
         SessionKey,
         SessionPage,
         SessionQuery,
@@ -66,12 +69,16 @@ class Store:
         queries: the statements.
         source: lends connections.
         clock: the time of commits, aware; None for the server's.
+        exact: words are searched as they are, and not by the rules of a language.
     """
 
-    def __init__(self, queries: Queries, source: Source, clock: Callable[[], datetime] | None) -> None:
+    def __init__(
+        self, queries: Queries, source: Source, clock: Callable[[], datetime] | None, *, exact: bool = True
+    ) -> None:
         self._queries = queries
         self._source = source
         self._clock = clock
+        self._exact = exact
 
     def _now(self) -> datetime | None:
         return self._clock() if self._clock else None
@@ -224,6 +231,13 @@ class Store:
             reply = await calls.write(self._source, self._queries.trim.anyone, parameters, "sweep")
             messages += reply.rows[0][0]
         return Swept(sessions, messages, more=more or len(trimmable) > left)
+
+    async def search_messages(self, query: SearchQuery) -> SearchPage:
+        """A page of hits."""
+        parameters = search_parameters(query, self._now(), exact=self._exact)
+        sql = self._queries.search.seen_by(query.scope.owner)
+        rows = await calls.read(self._source, sql, parameters, "search_messages")
+        return to_search_page(rows, query, exact=self._exact)
 
     async def stats(self, query: StatsQuery) -> Stats:
         """Counts."""

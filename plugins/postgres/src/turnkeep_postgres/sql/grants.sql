@@ -7,3 +7,5 @@ GRANT USAGE ON SCHEMA :"schema" TO :"role";
 GRANT SELECT, INSERT, UPDATE, DELETE ON :"schema".turnkeep_sessions, :"schema".turnkeep_messages,
     :"schema".turnkeep_commits TO :"role";
 GRANT SELECT ON :"schema".turnkeep_schema, :"schema".turnkeep_history TO :"role";
+-- A message's words are made as it is written, in the right of who writes it.
+GRANT EXECUTE ON FUNCTION :"schema".turnkeep_words TO :"role";

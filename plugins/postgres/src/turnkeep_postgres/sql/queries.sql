@@ -391,6 +391,44 @@ erased AS (
 )
 SELECT count(*) AS messages FROM erased;
 
+-- name: search
+-- Messages that match, best first. `tsquery` becomes what the search language makes of it, where one was named.
+-- `found` is a plan of its own: with the limit in sight the planner would read the table through, hoping to stop early.
+-- `OFFSET 0` has the session of each message looked up, where otherwise all sessions would be read, as the planner takes
+-- every word for a common one; for one owner, whose few sessions may be where to begin, it is left out.
+WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now),
+found AS MATERIALIZED (
+    SELECT message.namespace, message.session_id, message.incarnation, message.seq,
+        ts_rank(words, %(ranked)s::tsquery, 1)::float8 AS score
+    FROM clock CROSS JOIN turnkeep_messages AS message CROSS JOIN LATERAL (
+        SELECT floor, trim_at, marks FROM turnkeep_sessions AS session
+        WHERE session.namespace = message.namespace AND session.id = message.session_id
+            AND session.incarnation = message.incarnation AND user_id = %(owner)s
+            AND (expires_at IS NULL OR expires_at > now)
+        OFFSET 0
+    ) AS session
+    WHERE words @@ %(terms)s::tsquery AND message.namespace = %(namespace)s
+        AND seq > greatest(floor, CASE WHEN trim_at <= now THEN (
+            SELECT max((mark->>0)::bigint) FROM json_array_elements(marks::json) AS mark
+            WHERE (mark->>1)::bigint <= (extract(epoch FROM now) * 1000000)::bigint
+        ) END)
+        AND (%(session_id)s::text IS NULL OR message.session_id = %(session_id)s)
+        AND (%(role)s::text IS NULL OR role = %(role)s)
+        AND (%(since)s::timestamptz IS NULL OR message.created_at >= %(since)s)
+        AND (%(until)s::timestamptz IS NULL OR message.created_at < %(until)s)
+),
+page AS MATERIALIZED (
+    SELECT * FROM found
+    WHERE %(score)s::float8 IS NULL OR score < %(score)s
+        OR (score = %(score)s AND (session_id, seq) > (%(last_id)s, %(last_seq)s))
+    ORDER BY score DESC, session_id, seq
+    LIMIT %(limit)s
+)
+SELECT id, role, content, encoding, name, tool_calls, tool_call_id, route, step, event, metadata, reply, created_at, seq,
+    turn_seq, commit_id, session_id, score
+FROM page JOIN turnkeep_messages USING (namespace, session_id, incarnation, seq)
+ORDER BY score DESC, session_id, seq;
+
 -- name: count
 -- Counts per status, agent, route and day of creation over living sessions.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now),
