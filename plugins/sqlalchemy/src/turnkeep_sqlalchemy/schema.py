@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from turnkeep_sqlalchemy.tables import Tables
 
 VERSION: Final = 1
+_THEIRS: Final = {"postgresql": 2, "sqlite": 2}
+"""Up to which version tables of turnkeep-postgres and turnkeep-sqlite are ours, too: the second has more, for searches,
+that the database itself fills in. Those packages bring tables of ours there when they migrate them."""
 _STEP: Final = "0001_initial"
 _LOCK: Final = 0x7475726E  # "turn"
 _LOCK_SECONDS: Final = 30
@@ -156,9 +159,10 @@ class Schema:
             return
         version = connection.execute(select(func.max(self._tables.record.c.version))).scalar_one()
         found.recorded, found.version = True, version or 0
-        if found.version > VERSION:
+        newest = _THEIRS.get(connection.dialect.name, VERSION)
+        if found.version > newest:
             raise SchemaTooNew(
-                f"the tables are of version {version}, this package knows {VERSION}; "
+                f"the tables are of version {version}, this package knows {newest}; "
                 "upgrade it: pip install --upgrade turnkeep-sqlalchemy",
                 adapter=NAME,
             )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from turnkeep.contract import Head, Owner, SearchQuery
+    from turnkeep.contract import Owner, SearchQuery
     from turnkeep.words import Run, Terms
     from turnkeep_sqlite.statements import Queries
 
@@ -53,11 +53,6 @@ class Words:
             [(serial, words_of(content, encoding), place_of(*whose)) for serial, content, encoding, *whose in rows],
         )
         return len(rows) == _PORTION
-
-    def move(self, connection: sqlite3.Connection, head: Head) -> None:
-        """Gives the words of a session, as far as they were read, to its new owner."""
-        life = (head.namespace, head.session_id, head.token.incarnation)
-        connection.execute(self._queries.move_words, (place_of(head.namespace, head.user_id), *life))
 
     def search(self, connection: sqlite3.Connection, query: SearchQuery, now: datetime) -> SearchPage:
         """The hits that follow the cursor."""

@@ -86,7 +86,6 @@ class Queries:
     delete_commits: str
     list_unread: str
     insert_words: str
-    move_words: str
     search: str
     count: str
 

@@ -117,7 +117,6 @@ class Store:
             self._sessions.update(connection, after, marks, documents)
             if after.user_id != record.head.user_id:
                 self._sessions.set_owner(connection, after)
-                self._words.move(connection, after)
             if after.floor > record.stored_floor:
                 self._messages.erase(connection, life, after.floor)
         self._commits.add(connection, life, past_commit(commit, result))

@@ -163,12 +163,6 @@ LIMIT ?;
 -- The words of a message.
 INSERT INTO turnkeep_words (rowid, words, place) VALUES (?, ?, ?);
 
--- name: move_words
--- Whose the words of a session are, after it was claimed.
-UPDATE turnkeep_words SET place = ? WHERE rowid IN (
-    SELECT serial FROM turnkeep_messages WHERE namespace = ? AND session_id = ? AND incarnation = ?
-);
-
 -- name: search
 -- Messages that match, best first. Whose words they are is asked of the index, what may be seen of the session.
 WITH found AS (

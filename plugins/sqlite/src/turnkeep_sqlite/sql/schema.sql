@@ -85,6 +85,23 @@ BEGIN
     DELETE FROM turnkeep_words WHERE rowid = old.serial;
 END;
 
+-- Who writes beside us, turnkeep-sqlalchemy for one, gives no number.
+CREATE TRIGGER turnkeep_messages_number AFTER INSERT ON turnkeep_messages WHEN new.serial IS NULL
+BEGIN
+    UPDATE turnkeep_messages SET serial = (SELECT coalesce(max(serial), 0) + 1 FROM turnkeep_messages)
+    WHERE rowid = new.rowid;
+END;
+
+-- A session that was claimed is read anew: its words are in another place now.
+CREATE TRIGGER turnkeep_sessions_claim AFTER UPDATE OF user_id ON turnkeep_sessions WHEN new.user_id IS NOT old.user_id
+BEGIN
+    DELETE FROM turnkeep_words WHERE rowid IN (
+        SELECT serial FROM turnkeep_messages WHERE namespace = new.namespace AND session_id = new.id
+    );
+    UPDATE turnkeep_messages SET serial = serial + (SELECT max(serial) FROM turnkeep_messages)
+    WHERE namespace = new.namespace AND session_id = new.id;
+END;
+
 -- Every commit of a living session, so that one sent again is answered with its first result.
 CREATE TABLE turnkeep_commits (
     namespace TEXT NOT NULL,
