@@ -140,6 +140,9 @@ async def test_a_language_finds_by_its_rules(schema):
         assert await said(adapter, '"an order of the refunds"') == ["the order of a refund"]
         assert await said(adapter, "refund -ordering cafe | a:*") == []
         assert await said(adapter, "the of") == []
+        long = "Donaudampfschiffahrtselektrizitätenhauptbetriebswerk"
+        await adapter.commit(new_commit(new_key(Scope("default")), long, ""))
+        assert await said(adapter, long) == [long]
         assert await said(adapter, "refund the", limit=1) == await said(adapter, "refund")
 
 

@@ -394,8 +394,8 @@ SELECT count(*) AS messages FROM erased;
 -- name: search
 -- Messages that match, best first. `tsquery` becomes what the search language makes of it, where one was named.
 -- `found` is a plan of its own: with the limit in sight the planner would read the table through, hoping to stop early.
--- `OFFSET 0` has the session of each message looked up, where otherwise all sessions would be read, as the planner takes
--- every word for a common one; for one owner, whose few sessions may be where to begin, it is left out.
+-- `OFFSET 0` has the session of each message looked up, where otherwise all sessions would be read, as the planner
+-- takes every word for a common one; for one owner, whose few sessions may be where to begin, it is left out.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now),
 found AS MATERIALIZED (
     SELECT message.namespace, message.session_id, message.incarnation, message.seq,
@@ -424,8 +424,8 @@ page AS MATERIALIZED (
     ORDER BY score DESC, session_id, seq
     LIMIT %(limit)s
 )
-SELECT id, role, content, encoding, name, tool_calls, tool_call_id, route, step, event, metadata, reply, created_at, seq,
-    turn_seq, commit_id, session_id, score
+SELECT id, role, content, encoding, name, tool_calls, tool_call_id, route, step, event, metadata, reply, created_at,
+    seq, turn_seq, commit_id, session_id, score
 FROM page JOIN turnkeep_messages USING (namespace, session_id, incarnation, seq)
 ORDER BY score DESC, session_id, seq;
 
