@@ -66,7 +66,14 @@ def inner_queries(queries):
         yield from inner_queries(query.get("children", ()))
 
 
-LOOKED_UP = {"PhraseQuery", "TermQuery", "BooleanQuery", "ConstantScoreQuery", "FieldExistsQuery", "MatchAllDocsQuery"}
+LOOKED_UP = {
+    "PhraseQuery",
+    "TermQuery",
+    "BooleanQuery",
+    "ConstantScoreQuery",
+    "DocValuesFieldExistsQuery",
+    "MatchAllDocsQuery",
+}
 """The first two go to the terms of the index; the others join them, or read a field's column."""
 
 
