@@ -4,7 +4,8 @@ An owner searches for a common word, a rare one, two words and a phrase; the eng
 by hand for the same page: the index asked for the same words, joined to sessions for the owner, the best 20. What the
 adapter does beside it is to check what may be seen, to make messages of rows, and to page.
 
-    python benchmarks/search.py [sqlite] [postgres --postgres URL] [--messages 100000] [--rounds 30]
+    python benchmarks/search.py [sqlite] [postgres --postgres URL] [opensearch --opensearch URL]
+        [--messages 100000] [--rounds 30]
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import psycopg
+from opensearchpy import AsyncOpenSearch
 
 from turnkeep.contract import Commit, Expect, Scope, SearchQuery, SessionKey
 from turnkeep.ids import new_id
 from turnkeep.words import Terms
+from turnkeep_opensearch import OpenSearchAdapter
 from turnkeep_postgres import PostgreSQLAdapter
 from turnkeep_postgres.search import to_tsquery
 from turnkeep_sqlite import SQLiteAdapter
@@ -135,7 +139,38 @@ class PostgreSQL:
             connection.execute(f"DROP SCHEMA {self._schema} CASCADE".encode())
 
 
-ENGINES = {"sqlite": SQLite, "postgres": PostgreSQL}
+class OpenSearch:
+    """The field of words, by the driver; in indices of its own, which are removed at the end."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        stem = f"bench_{secrets.token_hex(4)}"
+        self._names = {"sessions": f"{stem}_sessions", "messages": f"{stem}_messages"}
+        url = urlsplit(options.opensearch)
+        self._client = AsyncOpenSearch(hosts=[{"host": url.hostname, "port": url.port or 9200}])
+        self.adapter = OpenSearchAdapter(self._client, self._names)
+
+    async def ready(self) -> None:
+        """Everything has its document, and searches find it."""
+        await self._client.indices.refresh(index=",".join(self._names.values()))
+        await self.adapter.search_messages(SearchQuery(Scope(NAMESPACE), Terms.parse("nothing"), 20))
+        await self._client.indices.refresh(index=",".join(self._names.values()))
+
+    async def own_query(self, terms: Terms, owner: str) -> int:
+        """How many it finds."""
+        phrases = [{"match_phrase": {"words": " ".join(run)}} for run in terms.wanted]
+        owned = [{"term": {"namespace": NAMESPACE}}, {"term": {"user_id": owner}}]
+        order = [{"_score": "desc"}, {"session_id": "asc"}, {"seq": "asc"}]
+        body = {"query": {"bool": {"must": phrases, "filter": owned}}, "sort": order, "size": 20}
+        found = await self._client.search(index=self._names["messages"], body={**body, "track_total_hits": False})
+        return len(found["hits"]["hits"])
+
+    async def close(self) -> None:
+        await self.adapter.aclose()
+        await self._client.indices.delete(index=",".join(f"{name}-1" for name in self._names.values()))
+        await self._client.close()
+
+
+ENGINES = {"sqlite": SQLite, "postgres": PostgreSQL, "opensearch": OpenSearch}
 
 
 async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
@@ -180,11 +215,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("engines", nargs="*", choices=[[], *ENGINES], help="sqlite unless named")
     parser.add_argument("--postgres", help="the URL of a database of PostgreSQL")
+    parser.add_argument("--opensearch", help="the URL of a node of OpenSearch")
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
-    if "postgres" in options.engines and not options.postgres:
-        parser.error("postgres needs --postgres URL")
+    for name in {"postgres", "opensearch"} & set(options.engines):
+        if not getattr(options, name):
+            parser.error(f"{name} needs --{name} URL")
     for name in options.engines or ["sqlite"]:
         asyncio.run(compare(name, options))
 

@@ -13,6 +13,7 @@ from turnkeep_testkit import (
     FakeClock,
     ListSuite,
     ReadYourWritesSuite,
+    SearchSuite,
     StatefulSuite,
 )
 
@@ -48,6 +49,9 @@ class TestOpenSearch(AdapterSuite):
     async def lists_settle(self):
         await refresh(*self.place)
 
+    async def search_settle(self):
+        await refresh(*self.place)
+
     async def remains(self, key):
         return await count_documents(*self.place, key)
 
@@ -58,12 +62,12 @@ class TestOpenSearch(AdapterSuite):
             await ask(client, "POST", path, {"script": {"source": source, "params": {"seq": seq}}})
 
     async def make_schema_older(self):
-        self.steps = (Migration(2, "0002_test", "A second step.", {"messages": {"tone": {"type": "keyword"}}}),)
+        self.steps = (Migration(3, "0003_test", "A third step.", {"messages": {"tone": {"type": "keyword"}}}),)
 
     async def make_schema_newer(self):
         async with client_of(self.place[0]) as client:
             for kind, other in (("sessions", "messages"), ("messages", "sessions")):
-                meta = {"version": 2, "kind": kind, "beside": self.place[1][other]}
+                meta = {"version": 3, "kind": kind, "beside": self.place[1][other]}
                 await ask(client, "PUT", f"/{self.place[1][kind]}/_mapping", {"_meta": {"turnkeep": meta}})
 
     async def make_schema_foreign(self):
@@ -77,8 +81,8 @@ class TestOpenSearch(AdapterSuite):
         return found, [hit["_source"] for hit in documents["hits"]["hits"]]
 
 
-class TestRefreshed(ListSuite, ReadYourWritesSuite, StatefulSuite):
-    """With ``refresh=True`` a list shows each commit at once."""
+class TestRefreshed(ListSuite, ReadYourWritesSuite, SearchSuite, StatefulSuite):
+    """With ``refresh=True`` a list shows each commit at once, and a search finds it."""
 
     @pytest.fixture
     def fake_clock(self):

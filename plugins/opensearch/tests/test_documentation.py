@@ -6,7 +6,7 @@ from pathlib import Path
 
 from turnkeep.contract import Expect
 from turnkeep_opensearch.clients import DRIVER_OPTIONS
-from turnkeep_opensearch.mappings import properties
+from turnkeep_opensearch.mappings import properties, words
 from turnkeep_opensearch.names import RECORD
 from turnkeep_testkit import new_commit, new_key, new_message
 
@@ -27,7 +27,8 @@ MESSAGE = new_message(
     metadata="{}",
     reply="{}",
 )
-OWN = {"session", "namespace", "session_id", "incarnation", "user_id"}
+OWN = {"session": "keyword", "namespace": "keyword", "session_id": "keyword", "incarnation": "keyword"}
+OWN |= {"user_id": "keyword", "words": "text"}
 
 
 def rows(heading):
@@ -46,14 +47,16 @@ def rows(heading):
 async def test_every_field_is_told(cluster_url, names, client):
     async with opened(cluster_url, names) as adapter:
         key = new_key()
-        await adapter.commit(new_commit(key, *[MESSAGE] * 16, ttl=timedelta(days=1), message_ttl=timedelta(days=1)))
+        await adapter.commit(
+            new_commit(key, *[MESSAGE] * 15, "plain", ttl=timedelta(days=1), message_ttl=timedelta(days=1))
+        )
         await adapter.commit(new_commit(key, "x", expect=Expect.ANY))
         found = await everything(client, names)
     record = found["sessions"].pop(RECORD)
     (head,) = found["sessions"].values()
     assert set(head) | {"_id"} == set(rows("Heads"))
     assert set(head["tail"][0]) == set(rows("Messages"))
-    assert set(next(iter(found["messages"].values()))) == set(rows("Messages")) | OWN
+    assert set().union(*found["messages"].values()) == set(rows("Messages")) | set(OWN)
     assert all(f"`{name}`" in PAGE for name in OWN)
     assert f"`{RECORD}`" in PAGE
     assert f"`{{{', '.join(record)}}}`" in PAGE
@@ -63,11 +66,11 @@ def test_how_every_field_is_indexed_is_told():
     kinds = {"keyword": "keyword", "long": "long", "date": "date", "text": "text"}
     for kind, heading in (("sessions", "Heads"), ("messages", "Messages")):
         told = {name: said for name, said in rows(heading).items() if said not in {"", "no"}}
-        mapped = properties("standard")[kind]
+        mapped = properties(None)[kind] | words(None).get(kind, {})
         marks = {"marks": "`leaves_us`"} if kind == "sessions" else {}
         expected = {name: kinds[field["type"]] for name, field in mapped.items() if field.get("type") in kinds} | marks
-        for name in OWN if kind == "messages" else {"buried"}:
-            assert expected.pop(name) == "keyword"
+        for name, field in OWN.items() if kind == "messages" else [("buried", "keyword")]:
+            assert expected.pop(name) == field
         assert told == expected
 
 

@@ -47,7 +47,7 @@ async def test_how_far_the_documents_of_messages_lag(cluster_url, names, client)
         await adapter.commit(new_commit(key, "y", expect=created.token))
         await ask(client, "POST", f"/{names['sessions']}/_refresh")
         said = (await lines(adapter))["lag"].detail
-        assert said == "4 messages of 3 sessions have no document of their own yet"
+        assert said == "4 messages of 3 sessions have no document of their own yet; a search writes them first"
 
 
 async def test_settings_that_may_lose_turns_are_told(cluster_url, names, client):

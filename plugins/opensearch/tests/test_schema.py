@@ -10,12 +10,13 @@ from turnkeep.errors import ForeignTable, SchemaOutdated, SchemaTooNew
 from turnkeep_opensearch.calls import Calls
 from turnkeep_opensearch.names import Indices
 from turnkeep_opensearch.schema import Migration, Schema, migrations
+from turnkeep_opensearch.wording import Wording
 from turnkeep_testkit import new_commit, new_key
 
 from .kit import ask, from_url, named, opened, remove
 
-SECOND = Migration(2, "0002_test", "A second step.", {"messages": {"tone": {"type": "keyword"}}})
-STEPS = migrations("standard")
+THIRD = Migration(3, "0003_test", "A third step.", {"messages": {"tone": {"type": "keyword"}}})
+STEPS = migrations(Wording())
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ async def test_opening_makes_two_indices_behind_aliases(url, names, client):
         assert list(found) == [f"{names[kind]}-1"]
         mappings = found[f"{names[kind]}-1"]["mappings"]
         assert mappings["dynamic"] == "false"
-        assert mappings["_meta"] == {"turnkeep": {"version": 1, "kind": kind, "beside": names[other]}}
+        assert mappings["_meta"] == {"turnkeep": {"version": 2, "kind": kind, "beside": names[other]}}
 
 
 @pytest.mark.parametrize("kind", ["sessions", "messages"])
@@ -72,7 +73,7 @@ async def test_other_names_over_our_record_are_refused(cluster_url, names):
 async def test_newer_indices_are_refused(url, names, client):
     adapter = from_url(url)
     await adapter.migrate()
-    meta = {"turnkeep": {"version": 2, "kind": "messages", "beside": names["sessions"]}}
+    meta = {"turnkeep": {"version": 3, "kind": "messages", "beside": names["sessions"]}}
     await ask(client, "PUT", f"/{names['messages']}/_mapping", {"_meta": meta})
     for call in (adapter.open, adapter.migrate):
         with pytest.raises(SchemaTooNew, match="pip install --upgrade turnkeep-opensearch"):
@@ -81,13 +82,13 @@ async def test_newer_indices_are_refused(url, names, client):
 
 async def test_older_indices_are_explained_and_migrated(url, names, client, calls):
     await from_url(url).migrate()
-    newer = Schema(Indices(**names), "x", steps=(*STEPS, SECOND))
+    newer = Schema(Indices(**names), "x", steps=(*STEPS, THIRD))
     with pytest.raises(SchemaOutdated, match="turnkeep migrate"):
         newer.require((await newer.find(calls)).version)
-    assert await newer.migrate(calls, dry_run=True) == ["0002_test: A second step."]
-    assert (await newer.find(calls)).version == 1
-    assert await newer.migrate(calls) == ["0002_test: A second step."]
+    assert await newer.migrate(calls, dry_run=True) == ["0003_test: A third step."]
     assert (await newer.find(calls)).version == 2
+    assert await newer.migrate(calls) == ["0003_test: A third step."]
+    assert (await newer.find(calls)).version == 3
     (index,) = (await ask(client, "GET", f"/{names['messages']}")).values()
     assert index["mappings"]["properties"]["tone"] == {"type": "keyword"}
     assert await newer.migrate(calls) == []
@@ -99,8 +100,8 @@ async def test_an_older_store_goes_on_after_its_migration(url, names, calls):
     key = new_key()
     await adapter.commit(new_commit(key, "x"))
     await adapter.aclose()
-    await Schema(Indices(**names), "x", steps=(*STEPS, SECOND)).migrate(calls)
-    adapter._schema._steps = (*STEPS, SECOND)
+    await Schema(Indices(**names), "x", steps=(*STEPS, THIRD)).migrate(calls)
+    adapter._schema._steps = (*STEPS, THIRD)
     await adapter.open()
     assert len((await adapter.load(key, LoadQuery())).messages) == 1
     assert (await adapter.check()).ok
@@ -129,12 +130,12 @@ async def test_a_migration_killed_at_any_write_can_be_taken_again(cluster_url, u
         with monkeypatch.context() as patch:
             patch.setattr(AsyncTransport, "perform_request", dying)
             try:
-                await Schema(Indices(**names), "x", steps=(*STEPS, SECOND), templates=True).migrate(calls)
+                await Schema(Indices(**names), "x", steps=(*STEPS, THIRD), templates=True).migrate(calls)
                 was_killed = False
             except Killed:
                 was_killed = True
         adapter = from_url(url)
-        adapter._schema._steps = (*STEPS, SECOND)
+        adapter._schema._steps = (*STEPS, THIRD)
         await adapter.migrate()
         assert await adapter.migrate() == []
         await adapter.open()
@@ -167,7 +168,7 @@ async def test_lost_and_changed_fields_are_told_and_added_again(url, names, clie
         fields = {name: field for name, field in mappings["properties"].items() if name != "waiting"} | changed
         body = {"aliases": {names["sessions"]: {}}, "mappings": {**mappings, "properties": fields}}
         await ask(client, "PUT", f"/{index}", body)
-        await ask(client, "PUT", f"/{index}/_doc/%23turnkeep", {"version": 1, "after": None})
+        await ask(client, "PUT", f"/{index}/_doc/%23turnkeep", {"version": 2, "after": None})
 
     await make_anew(user_id={"type": "text"})
     report = await adapter.check()
@@ -188,7 +189,7 @@ async def test_a_record_that_was_removed_is_made_again(url, names, client):
     await adapter.commit(new_commit(key, "x"))
     await ask(client, "DELETE", f"/{names['sessions']}/_doc/%23turnkeep")
     assert not (await adapter.check()).ok
-    assert await adapter.migrate() == ["0001_initial: Makes the indices."]
+    assert await adapter.migrate() == [f"{step.name}: {step.purpose}" for step in STEPS]
     assert (await adapter.check()).ok
     assert len((await adapter.load(key, LoadQuery())).messages) == 1
     await adapter.aclose()

@@ -51,7 +51,7 @@ async def test_one_session_at_rest(cluster_url, names, client, monkeypatch):
     found = await everything(client, names)
     assert found["messages"] == {}
     assert found["sessions"] == {
-        RECORD: {"version": 1, "after": None},
+        RECORD: {"version": 2, "after": None},
         "shop/table-7": {
             "namespace": "shop",
             "session_id": "table-7",
@@ -142,7 +142,7 @@ async def test_a_message_of_its_own(cluster_url, names, client, monkeypatch):
     place = {"session": "shop/table-7", "namespace": "shop", "session_id": "table-7", "incarnation": "incarnation-1"}
     # The tail's items, each with its place.
     assert found["messages"] == {
-        f"incarnation-1#{item['seq']:010d}": {**place, "user_id": "ana", **item}
+        f"incarnation-1#{item['seq']:010d}": {**place, "user_id": "ana", **item, "words": item["content"]}
         for item in head["tail"]
         if item["seq"] <= 16
     }

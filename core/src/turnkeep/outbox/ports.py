@@ -84,7 +84,10 @@ class SessionDocuments(Protocol):
         ...
 
     async def trim(self, record: Record, now: datetime) -> bool:
-        """Writes what has left the history, without making a version of it; False if the head is at another token."""
+        """Writes what has left the history, and what has documents, without making a version of it.
+
+        False if the head is at another token.
+        """
         ...
 
     async def tell_time(self) -> datetime | None:

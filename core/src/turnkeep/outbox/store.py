@@ -211,8 +211,32 @@ class Store:
         document = await self._sessions.find_any(written.session)
         if document is None or document["incarnation"] != written.incarnation or document.get("buried"):
             await self._erase(written)
-        elif document["erased"] > written.erased:
-            await self._erase(written._replace(last_seq=document["erased"]))
+            return
+        gone = max(document["erased"], document["floor"])  # who cleared did not know of them
+        if gone > written.erased:
+            await self._erase(written._replace(last_seq=gone))
+
+    async def flush(self, document: Document) -> bool:
+        """Writes the documents of what waits for them in a head, read with its tail; whether there was anything.
+
+        The head keeps its token. ``swap`` and ``trim`` of the adapter have to refuse a record that knows of fewer
+        documents than the head does: else they would be forgotten.
+        """
+        if read_grave(document) is not None:
+            return False
+        now = self._clock()
+        record = read_record(document, now, self._adapter)
+        if record.flushed >= record.head.last_seq:
+            return False
+        waiting = outbox(record.tail, record.flushed)
+        if waiting:
+            await self._messages.insert(record.head, waiting)
+        flushed = record._replace(flushed=record.head.last_seq)
+        if await self._sessions.trim(flushed, now):
+            self._recall.keep(record.session, flushed)
+        elif waiting:
+            await self._tidy(record.grave._replace(erased=waiting[0]["seq"] - 1))
+        return True
 
     async def delete(self, key: SessionKey, expect: Token | None, effect: Effect) -> bool:
         """Buries a session, if it is visible and where it is expected to be, and removes what it leaves."""

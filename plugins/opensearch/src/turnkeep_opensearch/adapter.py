@@ -17,11 +17,12 @@ from turnkeep_opensearch.calls import Calls
 from turnkeep_opensearch.clients import Address, HandedIn
 from turnkeep_opensearch.health import BOUNDS, examine, require_server
 from turnkeep_opensearch.lists import count, find_page
-from turnkeep_opensearch.mappings import ANALYZER
 from turnkeep_opensearch.messages import Messages
 from turnkeep_opensearch.names import KINDS, Indices
 from turnkeep_opensearch.schema import Schema, migrations
+from turnkeep_opensearch.search import Search
 from turnkeep_opensearch.sessions import Sessions
+from turnkeep_opensearch.wording import Wording
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
         MessagePage,
         MessageQuery,
         Scope,
+        SearchPage,
+        SearchQuery,
         SessionKey,
         SessionPage,
         SessionQuery,
@@ -57,12 +60,12 @@ _CAPABILITIES: Final = {
     Capability.IMMEDIATE_LISTS: Support(
         Level.PARTIAL, "lists are searches: they show what was there at the last refresh, about a second ago"
     ),
-    Capability.SEARCH: Support(Level.NONE, "not offered yet"),
+    Capability.SEARCH: Support(Level.PARTIAL, "it finds what was there at the last refresh, about a second ago"),
     Capability.STATS: Support(Level.FULL),
     Capability.IDEMPOTENT_FOREVER: Support(Level.PARTIAL, f"the last {PAST_COMMITS} commits of a session"),
     Capability.LARGE_VALUES: Support(Level.FULL),
 }
-_REFRESHED: Final = _CAPABILITIES | {Capability.IMMEDIATE_LISTS: Support(Level.FULL)}
+_REFRESHED: Final = _CAPABILITIES | dict.fromkeys((Capability.IMMEDIATE_LISTS, Capability.SEARCH), Support(Level.FULL))
 
 
 class _Open(NamedTuple):
@@ -72,6 +75,7 @@ class _Open(NamedTuple):
     calls: Calls
     sessions: Sessions
     store: Store
+    search: Search
     sweeper: Sweeper
     settler: Settler
     pid: int
@@ -92,7 +96,8 @@ class OpenSearchAdapter(StorageAdapter):
         refresh: whether commits and deletes wait until lists show them: False, ``"wait_for"`` the next refresh, or
             True, refresh at once, which costs the server much.
         settings: of the indices, where they are made: ``{"number_of_shards": 3, "number_of_replicas": 1}``.
-        analyzer: of messages' contents, one of OpenSearch's or one that ``settings`` define.
+        analyzer: of messages' contents, one of OpenSearch's or one that ``settings`` define; then searches go by its
+            rules. Unless given, they go by those of ``turnkeep.words``.
         index_templates: whether to keep settings and mappings in index templates, too.
         clock: the time of commits, aware; for tests. The server's unless given.
 
@@ -108,14 +113,15 @@ class OpenSearchAdapter(StorageAdapter):
         refresh: bool | str = False,
         *,
         settings: Mapping[str, Any] | None = None,
-        analyzer: str = ANALYZER,
+        analyzer: str | None = None,
         index_templates: bool = False,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         named = Indices.named(indices or {})
         source = HandedIn(client)
-        schema = Schema(named, source.where, steps=migrations(analyzer), settings=settings, templates=index_templates)
-        self._set_up(source, named, schema, auto_create_indices, _parse_refresh(refresh), clock)
+        wording = Wording(analyzer)
+        schema = Schema(named, source.where, steps=migrations(wording), settings=settings, templates=index_templates)
+        self._set_up(source, named, schema, wording, auto_create_indices, _parse_refresh(refresh), clock)
 
     @classmethod
     def from_url(cls, url: StorageURL) -> Self:
@@ -128,18 +134,18 @@ class OpenSearchAdapter(StorageAdapter):
         named = Indices.named({kind: name for kind, name in names.items() if name})
         create = url.take("auto_create_indices", parse_flag, True)
         refresh = url.take("refresh", _parse_refresh, "false")
-        analyzer = url.take("analyzer", parse_text, ANALYZER)
+        wording = Wording(url.take("analyzer", parse_text, None))
         templates = url.take("index_templates", parse_flag, False)
         source = Address(url)
         schema = Schema(
             named,
             source.where,
-            steps=migrations(analyzer),
+            steps=migrations(wording),
             settings=url.take_all("settings."),
             templates=templates,
         )
         self = cls.__new__(cls)
-        self._set_up(source, named, schema, create, cast("Refresh", refresh), None)
+        self._set_up(source, named, schema, wording, create, cast("Refresh", refresh), None)
         return self
 
     def _set_up(
@@ -147,6 +153,7 @@ class OpenSearchAdapter(StorageAdapter):
         source: Source,
         indices: Indices,
         schema: Schema,
+        wording: Wording,
         create: bool,
         refresh: Refresh,
         clock: Callable[[], datetime] | None,
@@ -154,6 +161,7 @@ class OpenSearchAdapter(StorageAdapter):
         self._source = source
         self._indices = indices
         self._schema = schema
+        self._wording = wording
         self._creates = create
         self._refresh: Refresh = refresh
         self._clock: Clock = ServerClock() if clock is None else GivenClock(clock)
@@ -166,7 +174,11 @@ class OpenSearchAdapter(StorageAdapter):
 
     @property
     def capabilities(self) -> Mapping[Capability, Support]:
-        return _CAPABILITIES if self._refresh == "false" else _REFRESHED
+        found = _CAPABILITIES if self._refresh == "false" else _REFRESHED
+        if self._wording.analyzer is None:
+            return found
+        reasons = (f"it goes by the rules of the analyzer {self._wording.analyzer}", found[Capability.SEARCH].reason)
+        return {**found, Capability.SEARCH: Support(Level.PARTIAL, "; ".join(filter(None, reasons)))}
 
     async def open(self, *, auto_create: bool = True) -> None:
         async with self._opening:
@@ -190,12 +202,13 @@ class OpenSearchAdapter(StorageAdapter):
             self._schema.require(version)
         else:
             await self._schema.migrate(calls)
-        sessions, messages = Sessions(calls, self._indices.sessions), Messages(calls, self._indices)
+        sessions, messages = Sessions(calls, self._indices.sessions), Messages(calls, self._indices, self._wording)
         if self._clock.is_due:
             await self._clock.set(sessions.tell_time)
         store = Store(sessions, messages, self._clock, bounds=BOUNDS, adapter=NAME, failures=FAILURES)
+        search = Search(calls, self._indices, sessions, store, self._wording)
         sweeper = Sweeper(sessions, messages, store, self._clock, adapter=NAME)
-        self._open = _Open(client, calls, sessions, store, sweeper, Settler(NAME), os.getpid())
+        self._open = _Open(client, calls, sessions, store, search, sweeper, Settler(NAME), os.getpid())
 
     def _calls(self, client: AsyncOpenSearch) -> Calls:
         return Calls(client, tries=self._source.tries, refresh=self._refresh)
@@ -272,6 +285,10 @@ class OpenSearchAdapter(StorageAdapter):
     async def stats(self, query: StatsQuery) -> Stats:
         with translating("stats"):
             return await count(self._current().calls, self._indices.sessions, query, self._clock())
+
+    async def search_messages(self, query: SearchQuery) -> SearchPage:
+        with translating("search_messages"):
+            return await self._current().search.page(query, self._clock())
 
     def _current(self) -> _Open:
         found = self._open

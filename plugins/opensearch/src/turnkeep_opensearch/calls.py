@@ -131,9 +131,10 @@ class Calls:
                 raise refusal(item["status"], item["error"])
         return items
 
-    async def search(self, index: str, body: Document) -> Document:
-        """What a search finds."""
-        return await self.send("POST", f"/{index}/_search", {"track_total_hits": False, **body}, PRIMARY)
+    async def search(self, index: str, body: Document, params: Mapping[str, str] | None = None) -> Document:
+        """What a search finds in all shards: one that does not answer is an error."""
+        asked = {**PRIMARY, "allow_partial_search_results": "false", **(params or {})}
+        return await self.send("POST", f"/{index}/_search", {"track_total_hits": False, **body}, asked)
 
     async def refresh(self, index: str) -> None:
         """Lets searches find what was written so far."""

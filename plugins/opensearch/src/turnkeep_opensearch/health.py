@@ -168,7 +168,8 @@ async def _lag(calls: Calls, index: str) -> Check:
     sums = {"messages": {"sum": {"field": "waiting"}}, "sessions": {"value_count": {"field": "waiting"}}}
     found = await calls.search(index, {"size": 0, "query": waiting, "aggs": sums})
     messages, sessions = (int(found["aggregations"][name]["value"]) for name in ("messages", "sessions"))
-    return Check("lag", ok=True, detail=f"{messages} messages of {sessions} sessions have no document of their own yet")
+    said = f"{messages} messages of {sessions} sessions have no document of their own yet; a search writes them first"
+    return Check("lag", ok=True, detail=said)
 
 
 def _failed(name: str, error: Exception) -> Check:

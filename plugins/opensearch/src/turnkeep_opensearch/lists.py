@@ -50,7 +50,7 @@ def listing(query: SessionQuery, now: datetime) -> Document:
     if query.older_than is not None:
         conditions.append({"range": {"updated_us": {"lt": to_microseconds(_before(query.older_than, now))}}})
     body: Document = {
-        "query": _living(query.scope, now, conditions),
+        "query": living(query.scope, now, conditions),
         "sort": [{stamp: direction}, {"session_id": "asc"}],
         "size": query.limit + 1,
         "_source": False,
@@ -125,7 +125,7 @@ async def _groups(calls: Calls, index: str, scope: Scope, now: datetime) -> Asyn
     inner: Document = {name: {"sum": {"field": name}} for name in _SUMS}
     inner |= {"oldest": {"min": {"field": "created_us"}}, "newest": {"max": {"field": "updated_us"}}}
     composite: Document = {"size": PAGE, "sources": sources}
-    body: Document = {"size": 0, "query": _living(scope, now), "aggs": {"of": {"composite": composite, "aggs": inner}}}
+    body: Document = {"size": 0, "query": living(scope, now), "aggs": {"of": {"composite": composite, "aggs": inner}}}
     while True:
         found = (await calls.search(index, body))["aggregations"]["of"]
         for group in found["buckets"]:
@@ -139,7 +139,7 @@ async def _aged(calls: Calls, index: str, scope: Scope, now: datetime) -> AsyncI
     """Heads of which messages have left by age since the last commit."""
     passed: Document = {"range": {"marks.leaves_us": {"lte": to_microseconds(now)}}}
     body: Document = {
-        "query": _living(scope, now, [passed]),
+        "query": living(scope, now, [passed]),
         "sort": [{"created_us": "asc"}, {"session_id": "asc"}],
         "size": PAGE,
         "_source": {"excludes": list(HEAD_ONLY)},
@@ -153,7 +153,7 @@ async def _aged(calls: Calls, index: str, scope: Scope, now: datetime) -> AsyncI
         body["search_after"] = hits[-1]["sort"]
 
 
-def _living(scope: Scope, now: datetime, conditions: list[Document] | None = None) -> Document:
+def living(scope: Scope, now: datetime, conditions: list[Document] | None = None) -> Document:
     """The condition of a session that is there and within the scope, and of whatever else is asked for."""
     required = [{"term": {"namespace": scope.namespace}}, {"exists": {"field": "status"}}, *(conditions or ())]
     excluded: list[Document] = [{"range": {"expires_us": {"lte": to_microseconds(now)}}}]

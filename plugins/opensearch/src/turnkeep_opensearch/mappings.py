@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from turnkeep_opensearch.wording import BUILT_IN
+
 if TYPE_CHECKING:
     from turnkeep.outbox.items import Document
 
 ANALYZER: Final = "standard"
+"""Of contents, unless one is given: for queries of other programs."""
 
 _KEYWORD: Final = {"type": "keyword", "ignore_above": 8191}  # characters; in UTF-8 at most what Lucene takes as a term
 _LONG: Final = {"type": "long"}
@@ -44,6 +47,12 @@ MESSAGES: Final[dict[str, Any]] = {
 """Of a message, beside its content."""
 
 
-def properties(analyzer: str) -> dict[str, dict[str, Any]]:
+def properties(analyzer: str | None) -> dict[str, dict[str, Any]]:
     """The fields of each kind of index as the first version has them."""
-    return {"sessions": SESSIONS, "messages": {**MESSAGES, "content": {"type": "text", "analyzer": analyzer}}}
+    content = {"type": "text", "analyzer": analyzer or ANALYZER}
+    return {"sessions": SESSIONS, "messages": {**MESSAGES, "content": content}}
+
+
+def words(analyzer: str | None) -> dict[str, dict[str, Any]]:
+    """The field that searches look at, which the second version adds."""
+    return {"messages": {"words": {"type": "text", "analyzer": analyzer or BUILT_IN}}}

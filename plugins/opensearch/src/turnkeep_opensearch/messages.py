@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from turnkeep.outbox.items import Document
     from turnkeep_opensearch.calls import Calls
     from turnkeep_opensearch.names import Indices
+    from turnkeep_opensearch.wording import Wording
 
 _PAGE: Final = 1000
 """Documents that are asked for at once."""
 
 _MOST: Final = 10_000
 """As many hits as a search gives unless an index is set otherwise."""
+
+WORDS: Final = ("words",)
+"""What is there to be searched, and is never read."""
 
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
@@ -32,8 +36,9 @@ _CONFLICT: Final = 409
 class Messages:
     """As ``turnkeep.outbox.MessageDocuments`` says."""
 
-    def __init__(self, calls: Calls, indices: Indices) -> None:
+    def __init__(self, calls: Calls, indices: Indices, wording: Wording) -> None:
         self._calls = calls
+        self._wording = wording
         self._index = indices.messages
         self._records = indices.sessions
 
@@ -43,11 +48,12 @@ class Messages:
         One that is there already says the same, unless it was copied from a head that a failing primary showed and
         then lost: so it is compared.
         """
+        words = self._wording.fields
         place = {**Life.of(head)._asdict(), "session": Life.of(head).session, "user_id": head.user_id}
-        named = {message_id(head.token.incarnation, item["seq"]): {**place, **item} for item in items}
+        named = {message_id(head.token.incarnation, item["seq"]): {**place, **item, **words(item)} for item in items}
         outcomes = await self._write("create", named)
         there = [outcome["_id"] for outcome in outcomes if outcome["status"] == _CONFLICT]
-        found = await self._calls.get_many(self._index, there)
+        found = await self._calls.get_many(self._index, there, without=WORDS)
         wrong = {
             name: named[name] for name, document in zip(there, found, strict=True) if _differs(document, named[name])
         }
@@ -62,7 +68,7 @@ class Messages:
         """The documents from ``low`` to ``high``, in order; there may be fewer than asked for."""
         names = [message_id(life.incarnation, seq) for seq in range(low, high + 1)]
         pages = [names[begin : begin + _PAGE] for begin in range(0, len(names), _PAGE)]
-        found = await asyncio.gather(*(self._calls.get_many(self._index, page) for page in pages))
+        found = await asyncio.gather(*(self._calls.get_many(self._index, page, without=WORDS) for page in pages))
         return [document for page in found for document in page if document is not None]
 
     async def erase(self, session: str, incarnation: str, low: int, high: int | None) -> int:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from turnkeep.errors import ForeignTable, SchemaMissing, SchemaOutdated, SchemaTooNew
 from turnkeep_opensearch import scripts
 from turnkeep_opensearch._errors import NAME, NO_INDEX, as_object
-from turnkeep_opensearch.mappings import properties
+from turnkeep_opensearch.mappings import properties, words
 from turnkeep_opensearch.names import KINDS, RECORD, Indices, concrete
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from turnkeep.outbox.items import Document
     from turnkeep_opensearch.calls import Calls
+    from turnkeep_opensearch.wording import Wording
 
 DEFAULTS: Final = {"number_of_shards": 1, "translog.durability": "request"}
 """The settings of an index. Every acknowledged write is on the disk of each copy."""
@@ -26,18 +27,27 @@ REPLICAS: Final = {"auto_expand_replicas": "0-1"}
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A step to the next version: fields that are added to the mappings. It can be repeated."""
+    """A step to the next version: fields that are added to the mappings, and filled. It can be repeated."""
 
     version: int
     name: str
     purpose: str
     properties: Mapping[str, Mapping[str, Any]]
     """By kind of index."""
+    fill: Callable[[Calls, Indices], Awaitable[None]] | None = None
+    """What writes the new fields into the documents there are."""
 
 
-def migrations(analyzer: str) -> tuple[Migration, ...]:
+def migrations(wording: Wording) -> tuple[Migration, ...]:
     """The steps from nothing to the newest version."""
-    return (Migration(1, "0001_initial", "Makes the indices.", properties(analyzer)),)
+
+    async def fill_words(calls: Calls, indices: Indices) -> None:
+        await wording.fill(calls, indices.messages)
+
+    return (
+        Migration(1, "0001_initial", "Makes the indices.", properties(wording.analyzer)),
+        Migration(2, "0002_words", "Adds the words that searches look at.", words(wording.analyzer), fill_words),
+    )
 
 
 class Index(NamedTuple):
@@ -163,8 +173,8 @@ class Schema:
     async def migrate(self, calls: Calls, *, dry_run: bool = False) -> list[str]:
         """Brings the indices to the newest version and adds lost fields again; returns the steps taken.
 
-        There is no lock to leave behind: every request of a step can be repeated and sent by several at once, and the
-        record moves last. Who moves it has taken the step.
+        There is no lock to leave behind: every request can be repeated and sent by several at once, and the record
+        moves last, once: nobody sees a version in between. Who moves it has taken the steps.
         """
         found = await self.find(calls)
         ahead = [f"{step.name}: {step.purpose}" for step in self._steps[found.version :]]
@@ -175,13 +185,13 @@ class Schema:
             return [f"mapping of {kind}: Adds {', '.join(names)} again." for kind, names in lost.items()]
         if dry_run:
             return ahead
-        taken: list[str] = []
-        for step, said in zip(self._steps[found.version :], ahead, strict=True):
-            for kind in KINDS:
-                await self._bring(calls, kind, step.version)
-            if await self._move_record(calls, step.version):
-                taken.append(said)
-        return taken
+        newest = len(self._steps)
+        for kind in KINDS:
+            await self._bring(calls, kind, newest)
+        for step in self._steps[found.version :]:
+            if step.fill is not None:
+                await step.fill(calls, self._indices)
+        return ahead if await self._move_record(calls, newest) else []
 
     async def _bring(self, calls: Calls, kind: str, version: int) -> None:
         """Brings one index to a version, unless it is there."""

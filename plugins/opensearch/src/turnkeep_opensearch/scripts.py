@@ -17,7 +17,15 @@ _STALE: Final = """
 """
 """A grave has no version."""
 
-SWAP: Final = f"""{_STALE}
+_BEHIND: Final = f"""{_STALE}
+    if (ctx._source.flushed > params.fields.flushed) {{
+        ctx.op = 'noop';
+        return;
+    }}
+"""
+"""Neither may who writes forget documents that a search wrote since it read: they would be nobody's to remove."""
+
+SWAP: Final = f"""{_BEHIND}
     ctx._source.putAll(params.fields);
     ctx._source.recent.add(params.line);
     while (ctx._source.recent.size() > params.past) {{
@@ -34,11 +42,11 @@ SWAP: Final = f"""{_STALE}
 ``attempt`` tells whose the last commit is, should the same request arrive twice.
 """
 
-TRIM: Final = f"""{_STALE}
+TRIM: Final = f"""{_BEHIND}
     ctx._source.putAll(params.fields);
     ctx._source.tail.removeIf(item -> item.seq <= params.fields.floor);
 """
-"""Writes what has left the history."""
+"""Writes what has left the history, and which messages have documents."""
 
 BURY: Final = """
     if (ctx._source.incarnation != params.incarnation || ctx._source.buried != null

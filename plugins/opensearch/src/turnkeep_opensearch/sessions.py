@@ -16,7 +16,7 @@ from turnkeep_opensearch._errors import FAILURES, NAME, writing
 from turnkeep_opensearch.names import RECORD, head_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from turnkeep.contract import Scope, SessionKey, Token
     from turnkeep.outbox.items import Document
@@ -32,6 +32,9 @@ WITHOUT_TEXTS: Final = ("collected_data", "state")
 
 PAGE: Final = 1000
 """Heads that are asked for at once."""
+
+PAGE_WITH_TAILS: Final = 100
+"""As many, where each comes with its newest messages."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -86,6 +89,18 @@ class Sessions:
         }
         hits = (await self._calls.search(self._index, query))["hits"]["hits"]
         return await self.read([hit["_id"] for hit in hits])
+
+    async def find_waiting(self, condition: Document) -> AsyncIterator[list[Document]]:
+        """Heads that meet a condition, with their tails, some at a time, as far as the last refresh shows them."""
+        order = [{"created_us": "asc"}, {"session_id": "asc"}]
+        query: Document = {"query": condition, "sort": order, "size": PAGE_WITH_TAILS, "_source": False}
+        while True:
+            hits = (await self._calls.search(self._index, query))["hits"]["hits"]
+            found = await self._calls.get_many(self._index, [hit["_id"] for hit in hits], without=WITHOUT_TEXTS)
+            yield [_named(document) for document in found if document is not None]
+            if len(hits) < PAGE_WITH_TAILS:
+                return
+            query["search_after"] = hits[-1]["sort"]
 
     async def find_owned(self, scope: Scope) -> list[Document]:
         """Every head of an owner: all that was acknowledged before."""
@@ -154,7 +169,7 @@ class Sessions:
         await self._update(grave.session, scripts.REMOVE, {"incarnation": grave.incarnation})
 
     async def trim(self, record: Record, now: datetime) -> bool:
-        """Writes what has left the history, without making a version of it: nothing that can be seen changes."""
+        """Writes what has left the history, and what has documents, without making a version of it."""
         fields = {**retention_fields(record, now), "waiting": _waiting(record)}
         return (await self._update(record.session, scripts.TRIM, {**_at_token(record), "fields": fields})).done
 
