@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from typing import ClassVar
 
 import pytest
 
@@ -21,6 +22,14 @@ def server(request, tmp_path_factory):
 class OnADatabase(ProcessFaultSuite):
     """A place for each test: the suites begin with nothing."""
 
+    in_campaigns: ClassVar = ()
+
+    @pytest.fixture(autouse=True)
+    def _every_day(self, request, pytestconfig):
+        plan = request.function.__name__.split("_")[1]
+        if plan in self.in_campaigns and not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("every day on another database; --turnkeep-campaign runs it on all")
+
     @pytest.fixture
     def adapter_factory(self, place):
         self.place = place
@@ -31,6 +40,8 @@ class OnADatabase(ProcessFaultSuite):
 
 
 class TestSQLite(OnADatabase):
+    in_campaigns = ("t1", "t15")
+
     @pytest.fixture
     def place(self, tmp_path):
         with Place("sqlite", tmp_path) as place:
@@ -61,6 +72,7 @@ class TestMariaDB(OnItsOwnServer):
 
 class TestPostgreSQL(OnItsOwnServer):
     kind, server_kind = "postgresql", "postgres"
+    in_campaigns = ("t1", "t16")
 
     def url_of(self, server):
         return server.variables(server.address())["TURNKEEP_TEST_SQLALCHEMY_POSTGRES_URL"]

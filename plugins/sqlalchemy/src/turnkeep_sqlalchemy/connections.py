@@ -25,6 +25,7 @@ from turnkeep_sqlalchemy.store import Raced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -124,11 +125,9 @@ class Connections:
         if self.owned:
             await self.engine.dispose()
 
-    @asynccontextmanager
-    async def reading(self, attempt: Attempt) -> AsyncGenerator[AsyncConnection]:
+    def reading(self, attempt: Attempt) -> AbstractAsyncContextManager[AsyncConnection]:
         """A connection on which each statement stands alone, where that costs nothing to arrange."""
-        async with self._borrowed(self._in_mode("AUTOCOMMIT"), attempt) as connection:
-            yield connection
+        return self._borrowed(self._in_mode("AUTOCOMMIT"), attempt)
 
     @asynccontextmanager
     async def writing(self, attempt: Attempt, *, begin: bool = True) -> AsyncGenerator[AsyncConnection]:

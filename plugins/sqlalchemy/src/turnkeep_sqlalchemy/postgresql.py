@@ -20,7 +20,7 @@ from turnkeep_sqlalchemy.statements import HEAD, MESSAGE, PAST
 from turnkeep_sqlalchemy.store import Raced, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Dialect, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -59,7 +59,9 @@ class PostgreSQLStore(Store):
         super().__init__(statements, clock)
         found = read_statements(statements, dialect)
         self._load = _with_columns(found["load"], len(MESSAGE) + len(HEAD) + 3 + len(PAST))
-        self._create, self._commit = _with_columns(found["create"], 7), _with_columns(found["commit"], 7)
+        self._create = _with_columns(found["create"], 7)
+        self._commit = _with_columns(f"{found['commit']}\n{found['recorded']}", 7)
+        self._turn = _with_columns(f"{found['turn']}\n{found['recorded']}", 7)
 
     async def _loaded(self, connection: AsyncConnection, key: SessionKey, query: LoadQuery) -> Loaded | None:
         if query.window == 0:
@@ -81,15 +83,22 @@ class PostgreSQLStore(Store):
         """Commits in one statement; only where that finds nothing to do, another one tells why."""
         async with connections.reading(attempt) as connection:
             attempt.sealed = True
-            if commit.expect is Expect.NEW:
-                found = await connection.execute(self._create, to_create(commit, self._time()))
-            else:
-                found = await connection.execute(self._commit, to_update(commit, self._time()))
-            row = found.first()
-            if row is not None:
-                return to_committed(commit, row)
+            for statement, parameters in self._ways(commit):
+                row = (await connection.execute(statement, parameters)).first()
+                if row is not None:
+                    return to_committed(commit, row)
             attempt.sealed = False
             return await self._judge(connection, commit)
+
+    def _ways(self, commit: Commit) -> Iterator[tuple[TextualSelect, dict[str, Any]]]:
+        """The statements that may make it take effect; where the first one finds nothing to do, the next."""
+        if commit.expect is Expect.NEW:
+            yield self._create, to_create(commit, self._time())
+            return
+        parameters = to_update(commit, self._time())
+        if commit.message_ttl is None and not commit.drop_history:
+            yield self._turn, parameters
+        yield self._commit, parameters
 
     async def _judge(self, connection: AsyncConnection, commit: Commit) -> Committed:
         """Why a commit took no effect.

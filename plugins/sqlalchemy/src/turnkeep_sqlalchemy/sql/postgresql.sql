@@ -1,4 +1,4 @@
--- What PostgreSQL does in one statement, written for it: a load with messages, and the two commits. `turnkeep-postgres`
+-- What PostgreSQL does in one statement, written for it: a load with messages, and commits. `turnkeep-postgres`
 -- has the same, for default column names.
 --
 -- {sessions} is a table, {sessions.user_id} the column that holds a field; a line that names a column which the table
@@ -249,9 +249,8 @@ changed AS (
     FROM next
     WHERE session.{sessions.id} = next.id
         AND session.{sessions.namespace} = CAST(:namespace AS text)
-    RETURNING next.incarnation AS incarnation, next.version + 1 AS version, next.version AS old_version,
-        next.last_commit AS old_commit, next.last_seq AS old_seq, next.last_seq + CAST(:count AS bigint) AS last_seq,
-        next.bottom AS floor, next.floor AS old_floor, next.time AS time, session.{sessions.expires_at} AS expires_at
+    RETURNING next.incarnation, next.version, next.last_commit, next.last_seq, next.bottom AS floor,
+        next.floor AS old_floor, next.time, session.{sessions.expires_at} AS expires_at
 ),
 erased AS (
     DELETE FROM {messages} AS message USING changed
@@ -259,14 +258,67 @@ erased AS (
         AND message.{messages.namespace} = CAST(:namespace AS text)
         AND message.{messages.incarnation} = changed.incarnation AND message.{messages.seq} <= changed.floor
 ),
+
+-- name: turn
+-- The same for most commits: those that drop no history and give their messages no time to live, to a session none of
+-- whose messages has one. The server plans it sooner; and of 4,096 bytes at most, psycopg remembers how to send it.
+WITH head AS (
+    SELECT s.{sessions.id} AS id, s.{sessions.incarnation} AS incarnation, s.{sessions.version} AS version,
+        s.{sessions.last_commit} AS last_commit, s.{sessions.last_seq} AS last_seq, s.{sessions.floor} AS floor, now,
+        greatest(now, s.{sessions.updated_at} + interval '1 us') AS time
+    FROM (SELECT coalesce(CAST(:now AS timestamptz), clock_timestamp()) AS now OFFSET 0) AS clock
+    CROSS JOIN {sessions} AS s
+    WHERE s.{sessions.id} = CAST(:id AS text)
+        AND s.{sessions.namespace} = CAST(:namespace AS text)
+        AND (CAST(:anyone AS boolean) OR s.{sessions.user_id} IS NOT DISTINCT FROM CAST(:owner AS text))
+        AND (s.{sessions.expires_at} IS NULL OR s.{sessions.expires_at} > now) AND s.{sessions.marks} IS NULL
+        AND (CAST(:version AS bigint) IS NULL OR (s.{sessions.version} = :version
+            AND s.{sessions.incarnation} = CAST(:incarnation AS text)
+            AND s.{sessions.last_commit} = CAST(:seen_commit AS text)))
+        AND NOT EXISTS (
+            SELECT FROM {commits} AS p
+            WHERE p.{commits.session_id} = :id
+                AND p.{commits.namespace} = :namespace
+                AND p.{commits.incarnation} = s.{sessions.incarnation}
+                AND p.{commits.commit_id} = CAST(:commit_id AS text)
+        )
+    FOR NO KEY UPDATE OF s
+),
+changed AS (
+    UPDATE {sessions} AS s SET
+        {sessions.message_count} = head.last_seq + CAST(:count AS bigint) - head.floor,
+        {sessions.user_id} = coalesce(CAST(:claim AS text), s.{sessions.user_id}),
+        {sessions.version} = head.version + 1, {sessions.last_commit} = :commit_id,
+        {sessions.status} = coalesce(CAST(:status AS text), s.{sessions.status}),
+        {sessions.completed_at} = CASE WHEN :status IS NULL THEN s.{sessions.completed_at}
+            ELSE coalesce(CAST(:completed_at AS timestamptz), CASE WHEN :status = 'completed' THEN time END) END,
+        {sessions.agent_name} = CASE WHEN CAST(:sets_agent_name AS boolean) THEN CAST(:agent_name AS text)
+            ELSE s.{sessions.agent_name} END,
+        {sessions.current_route} = CASE WHEN CAST(:sets_current_route AS boolean) THEN CAST(:current_route AS text)
+            ELSE s.{sessions.current_route} END,
+        {sessions.current_step} = CASE WHEN CAST(:sets_current_step AS boolean) THEN CAST(:current_step AS text)
+            ELSE s.{sessions.current_step} END,
+        {sessions.last_seq} = head.last_seq + CAST(:count AS bigint), {sessions.updated_at} = time,
+        {sessions.expires_at} = now + CAST(:ttl AS interval), {sessions.trim_at} = NULL,
+        {sessions.last_message_at} = CASE WHEN :count > 0 THEN time ELSE s.{sessions.last_message_at} END,
+        {sessions.collected_data} = coalesce(CAST(:data AS text), s.{sessions.collected_data}),
+        {sessions.state} = coalesce(CAST(:state AS text), s.{sessions.state})
+    FROM head
+    WHERE s.{sessions.id} = head.id
+        AND s.{sessions.namespace} = :namespace
+    RETURNING head.*, s.{sessions.expires_at} AS expires_at
+),
+
+-- name: recorded
+-- How both ways to commit end: what `changed` did to a session as it gives it is remembered under the commit id, and
+-- the messages follow.
 remembered AS (
     INSERT INTO {commits} (
         {commits.namespace}, {commits.session_id}, {commits.incarnation}, {commits.commit_id}, {commits.digest},
         {commits.version}, {commits.created}, {commits.first_seq}, {commits.last_seq}, {commits.message_count},
         {commits.committed_at})
-    SELECT CAST(:namespace AS text), CAST(:id AS text), incarnation, CAST(:commit_id AS text), CAST(:digest AS text),
-        version, false, CASE WHEN CAST(:count AS bigint) > 0 THEN old_seq + 1 END,
-        CASE WHEN CAST(:count AS bigint) > 0 THEN last_seq END, last_seq - floor, time
+    SELECT CAST(:namespace AS text), :id, incarnation, :commit_id, CAST(:digest AS text), version + 1, false,
+        CASE WHEN :count > 0 THEN last_seq + 1 END, nullif(last_seq + :count, last_seq), last_seq + :count - floor, time
     FROM changed
 ),
 added AS (
@@ -278,19 +330,16 @@ added AS (
         {messages.metadata}, {messages.reply}, {messages.created_at}, {messages.committed_at})
     SELECT
         CAST(:namespace AS text), /* {messages.namespace} */
-        CAST(:id AS text), changed.incarnation, old_seq + message.number, old_seq + 1, CAST(:commit_id AS text),
-        message.id, message.role, message.content, message.encoding, message.name, message.tool_calls,
-        message.tool_call_id, message.route, message.step, message.event, message.metadata, message.reply,
-        message.created_at, changed.time
+        :id, incarnation, last_seq + number, last_seq + 1, :commit_id, m.id, role, content, encoding, name, tool_calls,
+        tool_call_id, route, step, event, metadata, reply, created, time
     FROM changed CROSS JOIN unnest(CAST(:ids AS text[]), CAST(:roles AS text[]), CAST(:contents AS text[]),
         CAST(:encodings AS text[]), CAST(:names AS text[]), CAST(:tool_calls AS text[]),
         CAST(:tool_call_ids AS text[]), CAST(:routes AS text[]), CAST(:steps AS text[]), CAST(:events AS text[]),
         CAST(:metadatas AS text[]), CAST(:replies AS text[]), CAST(:created AS timestamptz[]))
-        WITH ORDINALITY AS message (id, role, content, encoding, name, tool_calls, tool_call_id, route, step, event,
-            metadata, reply, created_at, number)
+        WITH ORDINALITY AS m (id, role, content, encoding, name, tool_calls, tool_call_id, route, step, event,
+            metadata, reply, created, number)
 )
-SELECT incarnation, version, coalesce(CAST(:version AS bigint) IS NOT NULL
-    OR (old_version = CAST(:seen_version AS bigint) AND incarnation = CAST(:seen_incarnation AS text)
-        AND old_commit = CAST(:seen_commit AS text)), false) AS contiguous, last_seq, last_seq - floor AS message_count,
-    time AT TIME ZONE 'UTC' AS time, expires_at AT TIME ZONE 'UTC' AS expires_at
+SELECT incarnation, version + 1, coalesce(:version IS NOT NULL OR (version = CAST(:seen_version AS bigint)
+    AND incarnation = CAST(:seen_incarnation AS text) AND last_commit = :seen_commit), false), last_seq + :count,
+    last_seq + :count - floor, time AT TIME ZONE 'UTC', expires_at AT TIME ZONE 'UTC'
 FROM changed;
