@@ -99,6 +99,21 @@ class Body(TypeDecorator[str]):
         return _as_text if dialect.name in MYSQL else None
 
 
+class Tokens(TypeDecorator[str]):
+    """Words of a message as ``search`` writes them, each with a space behind it: letters and digits of ASCII."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """As the docstring of the class says."""
+        if dialect.name in MYSQL:
+            return dialect.type_descriptor(mysql.LONGTEXT(charset="ascii", collation="ascii_bin"))
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.TEXT(collation="C"))
+        return dialect.type_descriptor(Text())
+
+
 class Instant(TypeDecorator[datetime]):
     """An aware instant, exact to the microsecond and read back in UTC.
 
