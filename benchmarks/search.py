@@ -4,14 +4,16 @@ An owner searches for a common word, a rare one, two words and a phrase; the eng
 by hand for the same page: the index asked for the same words, joined to sessions for the owner, the best 20. What the
 adapter does beside it is to check what may be seen, to make messages of rows, and to page.
 
-    python benchmarks/search.py [sqlite] [--messages 100000] [--rounds 30]
+    python benchmarks/search.py [sqlite] [mariadb] [--messages 100000] [--rounds 30]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
+import secrets
 import sqlite3
 import statistics
 import tempfile
@@ -19,9 +21,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
 from turnkeep.contract import Commit, Expect, Scope, SearchQuery, SessionKey
 from turnkeep.ids import new_id
+from turnkeep.urls import StorageURL
 from turnkeep.words import Terms
+from turnkeep_sqlalchemy import SQLAlchemyAdapter
+from turnkeep_sqlalchemy.search import place_of, to_token
 from turnkeep_sqlite import SQLiteAdapter
 from turnkeep_sqlite.search import _expression
 from turnkeep_testkit import new_message
@@ -64,6 +72,9 @@ class SQLite:
         self._path = Path(self._directory.name) / "bench.db"
         self.adapter = SQLiteAdapter(self._path, durability="normal")
 
+    async def open(self) -> None:
+        await self.adapter.open()
+
     async def ready(self) -> None:
         """Everything is in the index."""
         self._connection = sqlite3.connect(self._path, check_same_thread=False)
@@ -90,7 +101,53 @@ class SQLite:
         self._directory.cleanup()
 
 
-ENGINES = {"sqlite": SQLite}
+class MariaDB:
+    """FULLTEXT, in a database of its own beside that of ``TURNKEEP_TEST_MARIADB_URL``, through the same driver."""
+
+    def __init__(self) -> None:
+        server, _, _ = os.environ["TURNKEEP_TEST_MARIADB_URL"].rpartition("/")
+        self._name = f"turnkeep_bench_{secrets.token_hex(4)}"
+        self._server, self._url = server.removeprefix("sqlalchemy+"), f"{server}/{self._name}"
+        self.adapter = SQLAlchemyAdapter.from_url(StorageURL(self._url))
+
+    async def open(self) -> None:
+        await self._on_server(f"CREATE DATABASE {self._name}")
+        await self.adapter.open()
+
+    async def ready(self) -> None:
+        """Everything is in the index."""
+        self._engine = create_async_engine(self._url.removeprefix("sqlalchemy+"), isolation_level="AUTOCOMMIT")
+
+    async def own_query(self, terms: Terms, owner: str) -> int:
+        """How many it finds."""
+        runs = " ".join(f'+"{" ".join(map(to_token, run))}"' for run in terms.wanted)
+        given = {"terms": f"+{place_of(NAMESPACE, owner).split()[1]} {runs}", "owner": owner}
+        async with self._engine.connect() as connection:
+            found = await connection.execute(text(self._SQL), given)
+            return len(found.fetchall())
+
+    _SQL = (
+        "SELECT message.*, MATCH (words.words) AGAINST (:terms IN BOOLEAN MODE) AS score "
+        "FROM turnkeep_words AS words JOIN turnkeep_messages AS message "
+        "USING (namespace, session_id, incarnation, seq) JOIN turnkeep_sessions AS session "
+        "ON session.namespace = message.namespace AND session.id = message.session_id "
+        "WHERE MATCH (words.words) AGAINST (:terms IN BOOLEAN MODE) AND session.user_id = :owner "
+        "ORDER BY score DESC, message.session_id, message.seq LIMIT 20"
+    )
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+        await self.adapter.aclose()
+        await self._on_server(f"DROP DATABASE {self._name}")
+
+    async def _on_server(self, statement: str) -> None:
+        engine = create_async_engine(f"{self._server}/", isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(text(statement))
+        await engine.dispose()
+
+
+ENGINES = {"sqlite": SQLite, "mariadb": MariaDB}
 
 
 async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
@@ -101,14 +158,14 @@ async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
 
 async def compare(name: str, options: argparse.Namespace) -> None:
     engine = ENGINES[name]()
-    await engine.adapter.open()
+    await engine.open()
     await fill(engine.adapter, options.messages)
     began = time.perf_counter()
     await engine.adapter.search_messages(SearchQuery(Scope(NAMESPACE), Terms.parse("nothing"), 20))
     print(f"{name}: {options.messages:,} messages; the first search took {time.perf_counter() - began:.1f} s")
     await engine.ready()
-    for what, text in SEARCHES.items():
-        terms = Terms.parse(text)
+    for what, asked in SEARCHES.items():
+        terms = Terms.parse(asked)
         ours: list[float] = []
         theirs: list[float] = []
         for number in range(options.rounds):

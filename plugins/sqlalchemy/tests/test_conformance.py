@@ -21,6 +21,7 @@ from turnkeep_testkit import (
     LifecycleSuite,
     ListSuite,
     OrderSuite,
+    SearchSuite,
 )
 
 from .kit import Place
@@ -79,6 +80,7 @@ class TestSQLite(OnADatabase, AdapterSuite):
 
 class TestMariaDB(OnADatabase, AdapterSuite):
     kind = "mariadb"
+    session_ids: ClassVar = Place.session_ids | {"turnkeep_words": "session_id"}
     in_campaigns = ("isolation",)
 
 
@@ -120,9 +122,15 @@ class TestRenamedOnSQLite(
 
 
 # The names go into the same statements: on servers, what has statements of its own there.
-class TestRenamedOnMariaDB(Renamed, AtomicTurnSuite, HistorySuite, DeleteSuite, ExpirySuite):
+class TestRenamedOnMariaDB(Renamed, AtomicTurnSuite, HistorySuite, DeleteSuite, ExpirySuite, SearchSuite):
     kind = "mariadb"
-    session_ids: ClassVar = {"chat": "x_id", "`Said`": "x_session_id", "turnkeep_commits": "session_id"}
+    options: ClassVar = Renamed.options | {"tables": Renamed.options["tables"] | {"words": "Spoken"}}
+    session_ids: ClassVar = {
+        "chat": "x_id",
+        "`Said`": "x_session_id",
+        "turnkeep_commits": "session_id",
+        "`Spoken`": "session_id",
+    }
 
 
 class TestRenamedOnPostgreSQL(

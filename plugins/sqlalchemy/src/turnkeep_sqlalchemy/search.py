@@ -10,8 +10,9 @@ ASCII, so that none is too short or too common, and ``x_`` before a digest of an
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from sqlalchemy import BigInteger, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import mysql
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from turnkeep.contract import Owner, SearchQuery
-    from turnkeep.words import Run
     from turnkeep_sqlalchemy.statements import Statements
 
 _PORTION: Final = 500
@@ -85,24 +85,29 @@ class Search:
             .values(user_id=bindparam("of_user", type_=Id()), words=place + func.substr(w.words, _PLACE_LENGTH + 1))
         )
         self._insert = insert(self._w)
+        # To build them takes longer than the database takes to answer.
+        self._behind, self._page = lru_cache(64)(self._make_behind), lru_cache(64)(self._make_page)
 
     # Reading on
 
     async def behind(self, connection: AsyncConnection, query: SearchQuery) -> list[str]:
         """Sessions that a search may look into whose words were not all read yet, or are another owner's; some."""
+        statement = self._behind(_shape(query)[:2])
+        found = await connection.execute(statement, self._given(query, self._time()))
+        return list(found.scalars())
+
+    def _make_behind(self, whose: tuple[Owner, bool]) -> Select[Any]:
         newest = and_(*self._q.same_life(self._w), self._w.c.seq == self._s.c.last_seq)
-        statement = (
+        return (
             select(self._s.c.id)
             .select_from(self._s.outerjoin(self._w, newest))
             .where(
-                *self._sessions(query),
+                *self._sessions(*whose),
                 self._s.c.last_seq > self._s.c.floor,
                 or_(self._w.c.seq.is_(None), self._w.c.user_id.is_distinct_from(self._s.c.user_id)),
             )
             .limit(_SESSIONS)
         )
-        found = await connection.execute(statement, self._given(query, self._time()))
-        return list(found.scalars())
 
     async def read_on(self, connection: AsyncConnection, namespace: str, sessions: list[str]) -> None:
         """Reads the words of these sessions, as far as a portion goes. They stay locked meanwhile: the owner is theirs.
@@ -140,10 +145,10 @@ class Search:
 
     async def search(self, connection: AsyncConnection, query: SearchQuery) -> SearchPage:
         """The hits that follow the cursor."""
-        statement, now = self._page(query), self._time()
-        rows = (await connection.execute(statement, self._given(query, now))).fetchall()
-        hits = [_hit(row) for row in rows]
-        page = page_of_hits(hits, query)
+        now = self._time()
+        given = self._given(query, now) | _asked(query)
+        rows = (await connection.execute(self._page(_shape(query)), given)).fetchall()
+        page = page_of_hits([_hit(row) for row in rows], query)
         shown = tuple(
             hit
             for hit, row in zip(page.items, rows, strict=False)
@@ -151,9 +156,11 @@ class Search:
         )
         return SearchPage(shown, page.next_cursor)
 
-    def _page(self, query: SearchQuery) -> Select[Any]:
+    def _make_page(self, shape: Shape) -> Select[Any]:
         m, s = self._m.c, self._s.c
-        score = self._score(query.terms.wanted)
+        counts = [self._count(f"wanted_{number}") for number in range(shape.wanted)]
+        score = self._score(counts)
+        messages = self._w.join(self._m, and_(*self._same_message()))
         statement = (
             select(
                 *self._q.message,
@@ -163,60 +170,69 @@ class Search:
                 s.floor,
                 s.marks,
             )
-            .select_from(
-                self._w.join(self._m, and_(*self._same_message())).join(self._s, and_(*self._q.same_life(self._m)))
-            )
+            .select_from(messages.join(self._s, and_(*self._q.same_life(self._m))))
             .where(
-                self._q_has_all(query),
-                *(self._count(run) > 0 for run in query.terms.wanted),
-                *(self._count(run) == 0 for run in query.terms.unwanted),
-                *self._sessions(query),
+                has_all(self._w.c.words, self._q.dialect),
+                *(count > 0 for count in counts),
+                *(self._count(f"unwanted_{number}") == 0 for number in range(shape.unwanted)),
+                *self._sessions(shape.owner, shape.one_session),
+                *self._conditions(shape),
                 m.seq > s.floor,
             )
+            .order_by(score.desc(), m.session_id, m.seq)
+            .limit(bindparam("of_limit"))
         )
-        if query.role is not None:
-            statement = statement.where(m.role == query.role)
-        if query.since is not None:
-            statement = statement.where(m.created_at >= query.since)
-        if query.until is not None:
-            statement = statement.where(m.created_at < query.until)
-        if query.cursor is not None:
-            last, last_id, last_seq = read_rank(query.cursor)
-            later = or_(m.session_id > last_id, and_(m.session_id == last_id, m.seq > last_seq))
-            statement = statement.where(or_(score < int(last), and_(score == int(last), later)))
-        return statement.order_by(score.desc(), m.session_id, m.seq).limit(query.limit + 1)
+        # From sessions on, MySQL would walk through all that the index gave for each of them.
+        statement = statement.prefix_with("STRAIGHT_JOIN", dialect="mysql").prefix_with(
+            "STRAIGHT_JOIN", dialect="mariadb"
+        )
+        if not shape.goes_on:
+            return statement
+        last, last_id = bindparam("of_score", type_=BigInteger()), bindparam("of_last_id", type_=Id())
+        later = or_(m.session_id > last_id, and_(m.session_id == last_id, m.seq > bindparam("of_last_seq")))
+        return statement.where(or_(score < last, and_(score == last, later)))
 
-    def _q_has_all(self, query: SearchQuery) -> ColumnElement[bool]:
-        """What the index is asked: every wanted word, and the place."""
-        scope = query.scope
-        words = [_name(scope.namespace, scope.owner), *(to_token(word) for run in query.terms.wanted for word in run)]
-        return has_all(self._w.c.words, list(dict.fromkeys(words)), self._q.dialect)
+    def _conditions(self, shape: Shape) -> Iterable[ColumnElement[bool]]:
+        m = self._m.c
+        if shape.role:
+            yield m.role == bindparam("of_role")
+        if shape.since:
+            yield m.created_at >= bindparam("of_since", type_=m.created_at.type)
+        if shape.until:
+            yield m.created_at < bindparam("of_until", type_=m.created_at.type)
 
-    def _score(self, runs: Iterable[Run]) -> ColumnElement[Any]:
+    def _score(self, counts: list[ColumnElement[Any]]) -> ColumnElement[Any]:
         """As ``Terms.score``: how often the runs occur among how many words."""
-        found = [self._count(run) for run in runs]
         size = func.length(self._w.c.words) - func.length(func.replace(self._w.c.words, " ", ""))
-        return sum(found[1:], found[0]) * _SCALE // (size + 10 - _PLACES)
+        return sum(counts[1:], counts[0]) * _SCALE // (size + 10 - _PLACES)
 
-    def _count(self, run: Run) -> ColumnElement[Any]:
-        """How often these words stand next to each other. A token begins as none goes on, so each is found whole."""
-        text = _spaced(map(to_token, run))
+    def _count(self, name: str) -> ColumnElement[Any]:
+        """How often the words of a run stand next to each other.
+
+        No token has in it what another begins with, so none is found in the middle of one.
+        """
         words = self._w.c.words
-        without = func.length(func.replace(words, text, ""), type_=BigInteger())
-        return (func.length(words, type_=BigInteger()) - without) // len(text)
+        without = func.replace(words, bindparam(name, type_=words.type), "")
+        removed = func.length(words, type_=BigInteger()) - func.length(without, type_=BigInteger())
+        return removed // bindparam(f"{name}_length", type_=BigInteger())
 
     # Parts
 
     def _time(self) -> datetime | None:
         return None if self._clock is None else self._clock()
 
-    def _sessions(self, query: SearchQuery) -> list[ColumnElement[bool]]:
-        """Sessions that are there and may be looked into."""
-        conditions = [*self._q.in_namespace(), *self._q.owned_by(query.scope.owner), *self._q.living()]
-        return conditions if query.session_id is None else [*conditions, self._s.c.id == query.session_id]
+    def _sessions(self, owner: Owner, one_session: bool) -> list[ColumnElement[bool]]:
+        """Sessions that are there and may be looked into; of which owner, the parameters say."""
+        user_id, session_id = self._s.c.user_id, self._s.c.id
+        conditions = [*self._q.in_namespace(), *self._q.living()]
+        if owner is not ANYONE:
+            whose = bindparam("of_owner", type_=Id())
+            conditions.append(user_id.is_(None) if owner is None else user_id == whose)
+        return [*conditions, session_id == bindparam("of_session", type_=Id())] if one_session else conditions
 
     def _given(self, query: SearchQuery, now: datetime | None) -> dict[str, Any]:
-        return self._q.in_scope(query.scope.namespace) | self._q.at(now)
+        chosen = {"of_owner": query.scope.owner, "of_session": query.session_id}
+        return self._q.in_scope(query.scope.namespace) | self._q.at(now) | chosen
 
     def _within(self, columns: Any) -> list[ColumnElement[bool]]:
         if not self._q.has_namespace:
@@ -228,11 +244,60 @@ class Search:
         return [self._w.c[field] == self._m.c[field] for field in fields if field in self._m.c]
 
 
-def has_all(column: ColumnElement[Any], tokens: Sequence[str], dialect: str) -> ColumnElement[bool]:
-    """That a text of tokens has all of these, as the index of this database is asked. No token has syntax in it."""
-    if dialect in MYSQL:
-        return cast("Any", mysql.match(column, against=" ".join(f"+{token}" for token in tokens))).in_boolean_mode()
-    return func.string_to_array(column, " ").bool_op("@>")(func.string_to_array(" ".join(tokens), " "))
+class Shape(NamedTuple):
+    """What a search asks, so far as its statement depends on it."""
+
+    owner: Owner
+    """``""`` for whoever has an id."""
+    one_session: bool
+    role: bool
+    since: bool
+    until: bool
+    goes_on: bool
+    wanted: int
+    unwanted: int
+
+
+def _shape(query: SearchQuery) -> Shape:
+    owner = query.scope.owner
+    return Shape(
+        owner if owner is ANYONE or owner is None else "",
+        query.session_id is not None,
+        query.role is not None,
+        query.since is not None,
+        query.until is not None,
+        query.cursor is not None,
+        len(query.terms.wanted),
+        len(query.terms.unwanted),
+    )
+
+
+def _asked(query: SearchQuery) -> dict[str, Any]:
+    """The parameters of a page that no other statement has."""
+    terms, scope = query.terms, query.scope
+    tokens = [to_token(word) for run in terms.wanted for word in run]
+    asked: dict[str, Any] = {
+        "of_tokens": " ".join(f"+{token}" for token in dict.fromkeys([_name(scope.namespace, scope.owner), *tokens])),
+        "of_role": query.role,
+        "of_since": query.since,
+        "of_until": query.until,
+        "of_limit": query.limit + 1,
+    }
+    if query.cursor is not None:
+        score, asked["of_last_id"], asked["of_last_seq"] = read_rank(query.cursor)
+        asked["of_score"] = int(score)
+    for kind, runs in (("wanted", terms.wanted), ("unwanted", terms.unwanted)):
+        for number, run in enumerate(runs):
+            text = _spaced(map(to_token, run))
+            asked |= {f"{kind}_{number}": text, f"{kind}_{number}_length": len(text)}
+    return asked
+
+
+def has_all(words: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
+    """That a row has all of some tokens, as the index of this database is asked. No token has syntax in it."""
+    tokens: ColumnElement[Any] = bindparam("of_tokens")
+    assert dialect in MYSQL
+    return cast("Any", mysql.match(words, against=tokens)).in_boolean_mode()
 
 
 def words_of(content: str, encoding: str) -> str:
