@@ -134,9 +134,19 @@ class TestRenamedOnMariaDB(Renamed, AtomicTurnSuite, HistorySuite, DeleteSuite, 
 
 
 class TestRenamedOnPostgreSQL(
-    Renamed, AtomicTurnSuite, CompareAndSwapSuite, IdempotencySuite, HistorySuite, ListSuite, DeleteSuite, ExpirySuite
+    Renamed,
+    AtomicTurnSuite,
+    CompareAndSwapSuite,
+    IdempotencySuite,
+    HistorySuite,
+    ListSuite,
+    DeleteSuite,
+    ExpirySuite,
+    SearchSuite,
 ):
     kind = "postgresql"
+    options: ClassVar = Renamed.options | {"tables": Renamed.options["tables"] | {"words": "Spoken"}}
+    session_ids: ClassVar = Renamed.session_ids | {'"Spoken"': "session_id"}
 
 
 class OneNamespace(OnADatabase):

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from turnkeep_sqlalchemy.options import Read
     from turnkeep_sqlalchemy.schema import Found
     from turnkeep_sqlalchemy.store import Store
+    from turnkeep_sqlalchemy.tables import Names
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ _CAPABILITIES: Final = {
     Capability.IDEMPOTENT_FOREVER: Support(Level.FULL),
     Capability.LARGE_VALUES: Support(Level.FULL),
 }
-_SEARCHED: Final = frozenset({"mariadb"})
+_SEARCHED: Final = frozenset({"mariadb", "postgresql"})
 """Databases whose index of words is known."""
 _OTHERS: Final = {"sqlite": "turnkeep-sqlite", "postgresql": "turnkeep-postgres"}
 TESTED: Final = frozenset({"postgresql", "mariadb", "sqlite"})
@@ -110,7 +111,7 @@ class SQLAlchemyAdapter(StorageAdapter):
         names = read_names(tables, field_mappings, schema)
         if self._connections.dialect not in _SEARCHED:
             names = replace(names, words=None)
-        elif names.is_default:
+        elif names.is_default and self._connections.dialect not in _OTHERS:
             names = names.with_words()
         self._tables = shared(names)
         self._schema = Schema(self._tables)
@@ -141,7 +142,7 @@ class SQLAlchemyAdapter(StorageAdapter):
         dialect = self._connections.dialect
         able = _CAPABILITIES
         if self._tables.words is None:
-            able = able | {Capability.SEARCH: Support(Level.NONE, _why_unsearched(dialect))}
+            able = able | {Capability.SEARCH: Support(Level.NONE, _why_unsearched(dialect, self._tables.names))}
         if dialect in TESTED:
             return able
         reason = f"by generic SQL that was not tested on {dialect}; run the test kit on yours"
@@ -351,12 +352,12 @@ def make_engine(read: Read) -> AsyncEngine:
     return engine
 
 
-def _why_unsearched(dialect: str) -> str:
+def _why_unsearched(dialect: str, names: Names) -> str:
     """Why there is no search on this database, or over these tables."""
+    if dialect == "sqlite" or (dialect in _OTHERS and names.is_default):
+        return f"{_OTHERS[dialect]} searches the same tables"
     if dialect in _SEARCHED:
         return "among tables of yours there is none for words; name one with tables={'words': …}"
-    if dialect in _OTHERS:
-        return f"{_OTHERS[dialect]} searches the same tables"
     if dialect == "mysql":
         return "it was not tested on MySQL; the URL of a MariaDB begins with sqlalchemy+mariadb"
     return f"its index of words on {dialect} is not known"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import DateTime, Integer, LargeBinary, String
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.schema import CreateColumn
 
 from turnkeep_sqlalchemy.columns import MYSQL, Body, Id, Instant, Tokens
@@ -60,6 +60,8 @@ def _why_unfit(dialect: str, column: Column[Any], found: Any) -> str:
     """Why a column of this type cannot hold the field; empty where it can."""
     if isinstance(column.type, Instant):
         return _why_no_instant(dialect, found)
+    if isinstance(column.type, Tokens) and dialect == "postgresql":
+        return "" if isinstance(found, postgresql.ARRAY) else "which is no array of texts"
     if isinstance(column.type, (Id, Body, Tokens)):
         return _why_no_text(dialect, column, found)
     return "" if isinstance(found, Integer) or column.key == "created" else "which holds no whole numbers"

@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from sqlalchemy import BigInteger, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import BigInteger, Text, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import mysql
 
 from turnkeep.contract import ANYONE, SearchHit, SearchPage, StoredMessage
@@ -24,7 +24,7 @@ from turnkeep.held import is_wanted
 from turnkeep.retention import floor_at, read_marks
 from turnkeep.words import split_words
 from turnkeep_sqlalchemy._errors import NAME
-from turnkeep_sqlalchemy.columns import MYSQL, Id
+from turnkeep_sqlalchemy.columns import Id
 from turnkeep_sqlalchemy.statements import MESSAGE
 
 if TYPE_CHECKING:
@@ -78,11 +78,17 @@ class Search:
             .limit(bindparam("of_limit"))
         )
         moved = w.user_id.is_distinct_from(bindparam("of_user", type_=Id()))
-        place = bindparam("new_place", type_=self._w.c.words.type)
+        self._has_arrays = statements.dialect == "postgresql"
+        self._text = func.array_to_string(w.words, " ", type_=Text()).concat(" ") if self._has_arrays else w.words
+        place: ColumnElement[Any] = bindparam("new_place", type_=Text())
+        text: ColumnElement[Any] = place.concat(func.substr(self._text, _PLACE_LENGTH + 1, type_=Text()))
         self._move = (
             update(self._w)
             .where(*statements.life(self._w), moved)
-            .values(user_id=bindparam("of_user", type_=Id()), words=place + func.substr(w.words, _PLACE_LENGTH + 1))
+            .values(
+                user_id=bindparam("of_user", type_=Id()),
+                words=func.string_to_array(func.rtrim(text), " ") if self._has_arrays else text,
+            )
         )
         self._insert = insert(self._w)
         # To build them takes longer than the database takes to answer.
@@ -146,7 +152,7 @@ class Search:
     async def search(self, connection: AsyncConnection, query: SearchQuery) -> SearchPage:
         """The hits that follow the cursor."""
         now = self._time()
-        given = self._given(query, now) | _asked(query)
+        given = self._given(query, now) | _asked(query, "" if self._has_arrays else "+")
         rows = (await connection.execute(self._page(_shape(query)), given)).fetchall()
         page = page_of_hits([_hit(row) for row in rows], query)
         shown = tuple(
@@ -172,7 +178,7 @@ class Search:
             )
             .select_from(messages.join(self._s, and_(*self._q.same_life(self._m))))
             .where(
-                has_all(self._w.c.words, self._q.dialect),
+                self._has_all(),
                 *(count > 0 for count in counts),
                 *(self._count(f"unwanted_{number}") == 0 for number in range(shape.unwanted)),
                 *self._sessions(shape.owner, shape.one_session),
@@ -192,6 +198,13 @@ class Search:
         later = or_(m.session_id > last_id, and_(m.session_id == last_id, m.seq > bindparam("of_last_seq")))
         return statement.where(or_(score < last, and_(score == last, later)))
 
+    def _has_all(self) -> ColumnElement[bool]:
+        """That a row has all tokens of the search, as the index is asked. No token has syntax in it."""
+        words = self._w.c.words
+        if self._has_arrays:
+            return words.bool_op("@>")(bindparam("of_tokens", type_=words.type))
+        return cast("Any", mysql.match(words, against=bindparam("of_tokens", type_=Text()))).in_boolean_mode()
+
     def _conditions(self, shape: Shape) -> Iterable[ColumnElement[bool]]:
         m = self._m.c
         if shape.role:
@@ -203,7 +216,7 @@ class Search:
 
     def _score(self, counts: list[ColumnElement[Any]]) -> ColumnElement[Any]:
         """As ``Terms.score``: how often the runs occur among how many words."""
-        size = func.length(self._w.c.words) - func.length(func.replace(self._w.c.words, " ", ""))
+        size = func.length(self._text) - func.length(func.replace(self._text, " ", ""))
         return sum(counts[1:], counts[0]) * _SCALE // (size + 10 - _PLACES)
 
     def _count(self, name: str) -> ColumnElement[Any]:
@@ -211,9 +224,8 @@ class Search:
 
         No token has in it what another begins with, so none is found in the middle of one.
         """
-        words = self._w.c.words
-        without = func.replace(words, bindparam(name, type_=words.type), "")
-        removed = func.length(words, type_=BigInteger()) - func.length(without, type_=BigInteger())
+        without = func.replace(self._text, bindparam(name, type_=Text()), "")
+        removed = func.length(self._text, type_=BigInteger()) - func.length(without, type_=BigInteger())
         return removed // bindparam(f"{name}_length", type_=BigInteger())
 
     # Parts
@@ -272,12 +284,14 @@ def _shape(query: SearchQuery) -> Shape:
     )
 
 
-def _asked(query: SearchQuery) -> dict[str, Any]:
+def _asked(query: SearchQuery, sign: str) -> dict[str, Any]:
     """The parameters of a page that no other statement has."""
     terms, scope = query.terms, query.scope
     tokens = [to_token(word) for run in terms.wanted for word in run]
     asked: dict[str, Any] = {
-        "of_tokens": " ".join(f"+{token}" for token in dict.fromkeys([_name(scope.namespace, scope.owner), *tokens])),
+        "of_tokens": " ".join(
+            f"{sign}{token}" for token in dict.fromkeys([_name(scope.namespace, scope.owner), *tokens])
+        ),
         "of_role": query.role,
         "of_since": query.since,
         "of_until": query.until,
@@ -291,13 +305,6 @@ def _asked(query: SearchQuery) -> dict[str, Any]:
             text = _spaced(map(to_token, run))
             asked |= {f"{kind}_{number}": text, f"{kind}_{number}_length": len(text)}
     return asked
-
-
-def has_all(words: ColumnElement[Any], dialect: str) -> ColumnElement[bool]:
-    """That a row has all of some tokens, as the index of this database is asked. No token has syntax in it."""
-    tokens: ColumnElement[Any] = bindparam("of_tokens")
-    assert dialect in MYSQL
-    return cast("Any", mysql.match(words, against=tokens)).in_boolean_mode()
 
 
 def words_of(content: str, encoding: str) -> str:
