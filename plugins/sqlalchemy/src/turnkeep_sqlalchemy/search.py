@@ -24,7 +24,7 @@ from turnkeep.held import is_wanted
 from turnkeep.retention import floor_at, read_marks
 from turnkeep.words import split_words
 from turnkeep_sqlalchemy._errors import NAME
-from turnkeep_sqlalchemy.columns import Id
+from turnkeep_sqlalchemy.columns import MYSQL, Id
 from turnkeep_sqlalchemy.statements import MESSAGE
 
 if TYPE_CHECKING:
@@ -164,9 +164,8 @@ class Search:
 
     def _make_page(self, shape: Shape) -> Select[Any]:
         m, s = self._m.c, self._s.c
-        counts = [self._count(f"wanted_{number}") for number in range(shape.wanted)]
-        score = self._score(counts)
-        messages = self._w.join(self._m, and_(*self._same_message()))
+        found, score, conditions = self._candidates(shape)
+        same = (found.c[column.key] == m[column.key] for column in self._w.primary_key)
         statement = (
             select(
                 *self._q.message,
@@ -176,11 +175,9 @@ class Search:
                 s.floor,
                 s.marks,
             )
-            .select_from(messages.join(self._s, and_(*self._q.same_life(self._m))))
+            .select_from(found.join(self._m, and_(*same)).join(self._s, and_(*self._q.same_life(self._m))))
             .where(
-                self._has_all(),
-                *(count > 0 for count in counts),
-                *(self._count(f"unwanted_{number}") == 0 for number in range(shape.unwanted)),
+                *conditions,
                 *self._sessions(shape.owner, shape.one_session),
                 *self._conditions(shape),
                 m.seq > s.floor,
@@ -188,15 +185,29 @@ class Search:
             .order_by(score.desc(), m.session_id, m.seq)
             .limit(bindparam("of_limit"))
         )
-        # From sessions on, MySQL would walk through all that the index gave for each of them.
-        statement = statement.prefix_with("STRAIGHT_JOIN", dialect="mysql").prefix_with(
-            "STRAIGHT_JOIN", dialect="mariadb"
-        )
+        for dialect in MYSQL:  # from sessions on, it would walk through all that the index gave for each of them
+            statement = statement.prefix_with("STRAIGHT_JOIN", dialect=dialect)
         if not shape.goes_on:
             return statement
         last, last_id = bindparam("of_score", type_=BigInteger()), bindparam("of_last_id", type_=Id())
         later = or_(m.session_id > last_id, and_(m.session_id == last_id, m.seq > bindparam("of_last_seq")))
         return statement.where(or_(score < last, and_(score == last, later)))
+
+    def _candidates(self, shape: Shape) -> tuple[Any, ColumnElement[Any], list[ColumnElement[bool]]]:
+        """Rows of words to be joined to messages, their score, and what is still to be asked of them."""
+        counts = [self._count(f"wanted_{number}") for number in range(shape.wanted)]
+        score = self._score(counts)
+        conditions = [
+            self._has_all(),
+            *(count > 0 for count in counts),
+            *(self._count(f"unwanted_{number}") == 0 for number in range(shape.unwanted)),
+        ]
+        if not self._has_arrays:
+            return self._w, score, conditions
+        # PostgreSQL guesses too few rows of what it joins, and would rather read all messages than ask the index.
+        found = select(*self._w.primary_key, score.label("score")).where(*conditions).cte("found")
+        found = found.prefix_with("MATERIALIZED", dialect="postgresql")
+        return found, found.c.score, []
 
     def _has_all(self) -> ColumnElement[bool]:
         """That a row has all tokens of the search, as the index is asked. No token has syntax in it."""
@@ -250,10 +261,6 @@ class Search:
         if not self._q.has_namespace:
             return []
         return [columns.namespace == bindparam("of_namespace", type_=Id())]
-
-    def _same_message(self) -> list[ColumnElement[bool]]:
-        fields = [field for field in ("namespace", "session_id", "incarnation", "seq") if field in self._w.c]
-        return [self._w.c[field] == self._m.c[field] for field in fields if field in self._m.c]
 
 
 class Shape(NamedTuple):
