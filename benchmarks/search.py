@@ -4,7 +4,7 @@ An owner searches for a common word, a rare one, two words and a phrase; the eng
 by hand for the same page: the index asked for the same words, joined to sessions for the owner, the best 20. What the
 adapter does beside it is to check what may be seen, to make messages of rows, and to page.
 
-    python benchmarks/search.py [sqlite] [postgres --postgres URL] [opensearch --opensearch URL]
+    python benchmarks/search.py [sqlite] [mariadb] [postgres --postgres URL] [opensearch --opensearch URL]
         [--messages 100000] [--rounds 30]
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import secrets
 import sqlite3
@@ -24,13 +25,18 @@ from urllib.parse import urlsplit
 
 import psycopg
 from opensearchpy import AsyncOpenSearch
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from turnkeep.contract import Commit, Expect, Scope, SearchQuery, SessionKey
 from turnkeep.ids import new_id
+from turnkeep.urls import StorageURL
 from turnkeep.words import Terms
 from turnkeep_opensearch import OpenSearchAdapter
 from turnkeep_postgres import PostgreSQLAdapter
 from turnkeep_postgres.search import to_tsquery
+from turnkeep_sqlalchemy import SQLAlchemyAdapter
+from turnkeep_sqlalchemy.search import place_of, to_token
 from turnkeep_sqlite import SQLiteAdapter
 from turnkeep_sqlite.search import _expression
 from turnkeep_testkit import new_message
@@ -73,6 +79,9 @@ class SQLite:
         self._path = Path(self._directory.name) / "bench.db"
         self.adapter = SQLiteAdapter(self._path, durability="normal")
 
+    async def open(self) -> None:
+        await self.adapter.open()
+
     async def ready(self) -> None:
         """Everything is in the index."""
         self._connection = sqlite3.connect(self._path, check_same_thread=False)
@@ -99,6 +108,52 @@ class SQLite:
         self._directory.cleanup()
 
 
+class MariaDB:
+    """FULLTEXT, in a database of its own beside that of ``TURNKEEP_TEST_MARIADB_URL``, through the same driver."""
+
+    def __init__(self, _: argparse.Namespace) -> None:
+        server, _, _ = os.environ["TURNKEEP_TEST_MARIADB_URL"].rpartition("/")
+        self._name = f"turnkeep_bench_{secrets.token_hex(4)}"
+        self._server, self._url = server.removeprefix("sqlalchemy+"), f"{server}/{self._name}"
+        self.adapter = SQLAlchemyAdapter.from_url(StorageURL(self._url))
+
+    async def open(self) -> None:
+        await self._on_server(f"CREATE DATABASE {self._name}")
+        await self.adapter.open()
+
+    async def ready(self) -> None:
+        """Everything is in the index."""
+        self._engine = create_async_engine(self._url.removeprefix("sqlalchemy+"), isolation_level="AUTOCOMMIT")
+
+    async def own_query(self, terms: Terms, owner: str) -> int:
+        """How many it finds."""
+        runs = " ".join(f'+"{" ".join(map(to_token, run))}"' for run in terms.wanted)
+        given = {"terms": f"+{place_of(NAMESPACE, owner).split()[1]} {runs}", "owner": owner}
+        async with self._engine.connect() as connection:
+            found = await connection.execute(text(self._SQL), given)
+            return len(found.fetchall())
+
+    _SQL = (
+        "SELECT message.*, MATCH (words.words) AGAINST (:terms IN BOOLEAN MODE) AS score "
+        "FROM turnkeep_words AS words JOIN turnkeep_messages AS message "
+        "USING (namespace, session_id, incarnation, seq) JOIN turnkeep_sessions AS session "
+        "ON session.namespace = message.namespace AND session.id = message.session_id "
+        "WHERE MATCH (words.words) AGAINST (:terms IN BOOLEAN MODE) AND session.user_id = :owner "
+        "ORDER BY score DESC, message.session_id, message.seq LIMIT 20"
+    )
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+        await self.adapter.aclose()
+        await self._on_server(f"DROP DATABASE {self._name}")
+
+    async def _on_server(self, statement: str) -> None:
+        engine = create_async_engine(f"{self._server}/", isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(text(statement))
+        await engine.dispose()
+
+
 COLUMNS = (
     "message.session_id, seq, turn_seq, commit_id, message.id, role, name, content, encoding, tool_calls, "
     "tool_call_id, route, step, event, metadata, reply, message.created_at"
@@ -113,6 +168,9 @@ class PostgreSQL:
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(f"CREATE SCHEMA {self._schema}".encode())
         self.adapter = PostgreSQLAdapter(self._url, schema=self._schema)
+
+    async def open(self) -> None:
+        await self.adapter.open()
 
     async def ready(self) -> None:
         """Everything is in the index, and the planner knows the tables, as after autovacuum."""
@@ -149,6 +207,9 @@ class OpenSearch:
         self._client = AsyncOpenSearch(hosts=[{"host": url.hostname, "port": url.port or 9200}])
         self.adapter = OpenSearchAdapter(self._client, self._names)
 
+    async def open(self) -> None:
+        await self.adapter.open()
+
     async def ready(self) -> None:
         """Everything has its document, and searches find it."""
         await self._client.indices.refresh(index=",".join(self._names.values()))
@@ -170,7 +231,7 @@ class OpenSearch:
         await self._client.close()
 
 
-ENGINES = {"sqlite": SQLite, "postgres": PostgreSQL, "opensearch": OpenSearch}
+ENGINES = {"sqlite": SQLite, "mariadb": MariaDB, "postgres": PostgreSQL, "opensearch": OpenSearch}
 
 
 async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
@@ -181,14 +242,14 @@ async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
 
 async def compare(name: str, options: argparse.Namespace) -> None:
     engine = ENGINES[name](options)
-    await engine.adapter.open()
+    await engine.open()
     await fill(engine.adapter, options.messages)
     began = time.perf_counter()
     await engine.adapter.search_messages(SearchQuery(Scope(NAMESPACE), Terms.parse("nothing"), 20))
     print(f"{name}: {options.messages:,} messages; the first search took {time.perf_counter() - began:.1f} s")
     await engine.ready()
-    for what, text in SEARCHES.items():
-        terms = Terms.parse(text)
+    for what, asked in SEARCHES.items():
+        terms = Terms.parse(asked)
         ours: list[float] = []
         theirs: list[float] = []
         for number in range(options.rounds):

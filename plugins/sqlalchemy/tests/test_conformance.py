@@ -22,6 +22,7 @@ from turnkeep_testkit import (
     LifecycleSuite,
     ListSuite,
     OrderSuite,
+    SearchSuite,
 )
 
 from .kit import Place
@@ -80,6 +81,7 @@ class TestSQLite(OnADatabase, AdapterSuite):
 
 class TestMariaDB(OnADatabase, AdapterSuite):
     kind = "mariadb"
+    session_ids: ClassVar = Place.session_ids | {"turnkeep_words": "session_id"}
     in_campaigns = ("isolation",)
 
 
@@ -138,15 +140,31 @@ class TestRenamedOnSQLite(
 
 
 # The names go into the same statements: on servers, what has statements of its own there.
-class TestRenamedOnMariaDB(Renamed, AtomicTurnSuite, HistorySuite, DeleteSuite, ExpirySuite):
+class TestRenamedOnMariaDB(Renamed, AtomicTurnSuite, HistorySuite, DeleteSuite, ExpirySuite, SearchSuite):
     kind = "mariadb"
-    session_ids: ClassVar = {"chat": "x_id", "`Said`": "x_session_id", "turnkeep_commits": "session_id"}
+    options: ClassVar = Renamed.options | {"tables": Renamed.options["tables"] | {"words": "Spoken"}}
+    session_ids: ClassVar = {
+        "chat": "x_id",
+        "`Said`": "x_session_id",
+        "turnkeep_commits": "session_id",
+        "`Spoken`": "session_id",
+    }
 
 
 class TestRenamedOnPostgreSQL(
-    Renamed, AtomicTurnSuite, CompareAndSwapSuite, IdempotencySuite, HistorySuite, ListSuite, DeleteSuite, ExpirySuite
+    Renamed,
+    AtomicTurnSuite,
+    CompareAndSwapSuite,
+    IdempotencySuite,
+    HistorySuite,
+    ListSuite,
+    DeleteSuite,
+    ExpirySuite,
+    SearchSuite,
 ):
     kind = "postgresql"
+    options: ClassVar = Renamed.options | {"tables": Renamed.options["tables"] | {"words": "Spoken"}}
+    session_ids: ClassVar = Renamed.session_ids | {'"Spoken"': "session_id"}
 
 
 class OneNamespace(OnADatabase):

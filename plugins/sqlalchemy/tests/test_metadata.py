@@ -18,7 +18,7 @@ from .kit import opened
 
 alembic = pytest.importorskip("alembic", reason="Alembic is not installed")
 
-NAMES = {"tables": {"sessions": "chats", "messages": "entries", "commits": "chat_commits"}}
+NAMES = {"tables": {"sessions": "chats", "messages": "entries", "commits": "chat_commits", "words": "chat_words"}}
 
 ENV = """
 import asyncio

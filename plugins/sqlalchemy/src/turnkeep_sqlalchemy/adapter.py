@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -17,6 +19,7 @@ from turnkeep_sqlalchemy.forms import make_store
 from turnkeep_sqlalchemy.health import examine, failed, refuse_settings
 from turnkeep_sqlalchemy.options import engine_options, read_url
 from turnkeep_sqlalchemy.schema import Schema
+from turnkeep_sqlalchemy.search import Search
 from turnkeep_sqlalchemy.statements import statements_for
 from turnkeep_sqlalchemy.store import first_result
 from turnkeep_sqlalchemy.tables import read_names, shared
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
         Erased,
         MessagePage,
         MessageQuery,
+        SearchPage,
+        SearchQuery,
         SessionPage,
         SessionQuery,
         Stats,
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from turnkeep_sqlalchemy.options import Read
     from turnkeep_sqlalchemy.schema import Found
     from turnkeep_sqlalchemy.store import Store
+    from turnkeep_sqlalchemy.tables import Names
 
 T = TypeVar("T")
 
@@ -54,11 +60,14 @@ _CAPABILITIES: Final = {
     Capability.ATOMIC_TURN: Support(Level.FULL),
     Capability.DURABLE: Support(Level.FULL),
     Capability.IMMEDIATE_LISTS: Support(Level.FULL),
-    Capability.SEARCH: Support(Level.NONE, "not offered yet"),
+    Capability.SEARCH: Support(Level.FULL),
     Capability.STATS: Support(Level.FULL),
     Capability.IDEMPOTENT_FOREVER: Support(Level.FULL),
     Capability.LARGE_VALUES: Support(Level.FULL),
 }
+_SEARCHED: Final = frozenset({"mariadb", "postgresql"})
+"""Databases whose index of words is known."""
+_OTHERS: Final = {"sqlite": "turnkeep-sqlite", "postgresql": "turnkeep-postgres"}
 TESTED: Final = frozenset({"postgresql", "mariadb", "sqlite"})
 """Databases that the whole conformance suite runs on."""
 
@@ -73,7 +82,8 @@ class SQLAlchemyAdapter(StorageAdapter):
 
     Args:
         engine: the engine.
-        tables: other names for ``sessions``, ``messages`` and ``commits``, all or some of them.
+        tables: other names for ``sessions``, ``messages`` and ``commits``, all or some of them. With names of yours
+            there are searches if you name a table for ``words``, too; it is made where it is absent.
         field_mappings: for ``sessions`` and ``messages``, the name of the column that holds a field, where that is not
             the field's own: ``{"sessions": {"user_id": "uid"}}``. ``{"sessions": {"namespace": None}}``: the table is
             one namespace. With names of yours, tables that are there are never altered; other columns are left alone.
@@ -99,10 +109,16 @@ class SQLAlchemyAdapter(StorageAdapter):
             )
         refuse_autocommit(engine)
         self._connections = Connections(engine, owned=False)
-        self._tables = shared(read_names(tables, field_mappings, schema))
+        names = read_names(tables, field_mappings, schema)
+        if self._connections.dialect not in _SEARCHED:
+            names = replace(names, words=None)
+        elif names.is_default and self._connections.dialect not in _OTHERS:
+            names = names.with_words()
+        self._tables = shared(names)
         self._schema = Schema(self._tables)
         self._clock = clock
         self._store: Store | None = None
+        self._search: Search | None = None
         self._namespace: str | None = None
 
     @classmethod
@@ -125,10 +141,13 @@ class SQLAlchemyAdapter(StorageAdapter):
     @property
     def capabilities(self) -> Mapping[Capability, Support]:
         dialect = self._connections.dialect
+        able = _CAPABILITIES
+        if self._tables.words is None:
+            able = able | {Capability.SEARCH: Support(Level.NONE, _why_unsearched(dialect, self._tables.names))}
         if dialect in TESTED:
-            return _CAPABILITIES
+            return able
         reason = f"by generic SQL that was not tested on {dialect}; run the test kit on yours"
-        return _CAPABILITIES | {
+        return able | {
             capability: Support(Level.PARTIAL, reason)
             for capability in (Capability.ATOMIC_TURN, Capability.DURABLE, Capability.LARGE_VALUES)
         }
@@ -145,6 +164,7 @@ class SQLAlchemyAdapter(StorageAdapter):
         clock = self._clock if self._clock or has_server_clock(dialect) else _utc_now
         statements = statements_for(self._tables, dialect, counts=found.counts, client_clock=clock is not None)
         self._store = make_store(statements, self._connections.engine.dialect, clock)
+        self._search = None if self._tables.words is None else Search(statements, self._tables.words, clock)
 
     def _prepare(self, connection: Connection, *, create: bool) -> Found:
         refuse_settings(connection)
@@ -253,6 +273,31 @@ class SQLAlchemyAdapter(StorageAdapter):
         store = self._current(query.scope)
         return await self._connections.read(lambda connection: store.stats(connection, query), "stats")
 
+    async def search_messages(self, query: SearchQuery) -> SearchPage:
+        """As the contract says; first it reads what was said since the last search, a portion in each transaction."""
+        self._current(query.scope)
+        search = self._search
+        if search is None:
+            raise self._lacks(Capability.SEARCH, "search_messages")
+        while behind := await self._connections.read(
+            lambda connection: search.behind(connection, query), "search_messages"
+        ):
+            await self._read_on(search, query.scope.namespace, behind)
+        return await self._connections.read(lambda connection: search.search(connection, query), "search_messages")
+
+    async def _read_on(self, search: Search, namespace: str, sessions: list[str]) -> None:
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
+
+        async def given_up() -> None:
+            raise asyncio.CancelledError  # what became of the portion matters to nobody
+
+        await self._write(
+            lambda connection: search.read_on(connection, namespace, sessions), "search_messages", given_up
+        )
+        if task and task.cancelling() > cancelled:
+            raise asyncio.CancelledError  # this portion was written all the same; the next one is not begun
+
     async def _write(
         self,
         work: Callable[[AsyncConnection], Awaitable[T]],
@@ -306,6 +351,17 @@ def make_engine(read: Read) -> AsyncEngine:
     if dialect == "sqlite":
         make_durable(engine)
     return engine
+
+
+def _why_unsearched(dialect: str, names: Names) -> str:
+    """Why there is no search on this database, or over these tables."""
+    if dialect == "sqlite" or (dialect in _OTHERS and names.is_default):
+        return f"{_OTHERS[dialect]} searches the same tables"
+    if dialect in _SEARCHED:
+        return "among tables of yours there is none for words; name one with tables={'words': …}"
+    if dialect == "mysql":
+        return "it was not tested on MySQL; the URL of a MariaDB begins with sqlalchemy+mariadb"
+    return f"its index of words on {dialect} is not known"
 
 
 def _utc_now() -> datetime:

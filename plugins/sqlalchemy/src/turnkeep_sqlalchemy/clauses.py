@@ -51,11 +51,11 @@ class Clauses:
         self._s, self._m, self._c = tables.sessions, tables.messages, tables.commits
         self.has_namespace = "namespace" in self._s.c
         self.client_clock = client_clock
-        self._now: ColumnElement[Any] = (
+        self.now: ColumnElement[Any] = (
             bindparam("now", type_=Instant()) if client_clock else literal_column(_SERVER_CLOCKS[dialect], Instant())
         )
 
-    def _selected(self, table: Table, field: str) -> ColumnElement[Any]:
+    def selected(self, table: Table, field: str) -> ColumnElement[Any]:
         """A column under its field's name; NULL for a namespace that there is none of."""
         if field not in table.c:
             return null().label(field)
@@ -63,14 +63,14 @@ class Clauses:
         chosen = utc(column, self.dialect) if isinstance(column.type, Instant) else column
         return chosen.label(field)
 
-    def _moment(self) -> ColumnElement[Any]:
+    def moment(self) -> ColumnElement[Any]:
         """The time of the decision, to be selected."""
         if self.client_clock:
             return null().label("moment")
-        return utc(self._now, self.dialect).label("moment")
+        return utc(self.now, self.dialect).label("moment")
 
     def _namespace(self) -> ColumnElement[Any]:
-        return self._selected(self._s, "namespace")
+        return self.selected(self._s, "namespace")
 
     def _is_session(self, session_id: ColumnElement[Any], table: Table | None = None) -> list[ColumnElement[bool]]:
         """The rows of one session, in the table of ``session_id``."""
@@ -80,30 +80,33 @@ class Clauses:
             conditions.insert(0, source.c.namespace == bindparam("of_namespace", type_=Id()))
         return conditions
 
-    def _life(self, table: Table) -> list[ColumnElement[bool]]:
+    def life(self, table: Table) -> list[ColumnElement[bool]]:
         """The rows of one incarnation of a session."""
         incarnation = table.c.incarnation == bindparam("of_incarnation", type_=Id())
         return [*self._is_session(table.c.session_id), incarnation]
 
-    def _same_life(self, table: Table, sessions: Any = None) -> list[ColumnElement[bool]]:
+    def same_life(self, table: Table, sessions: Any = None) -> list[ColumnElement[bool]]:
         """The rows of what a session is now."""
         s = (self._s if sessions is None else sessions).c
         conditions = [table.c.session_id == s.id, table.c.incarnation == s.incarnation]
         return [table.c.namespace == s.namespace, *conditions] if self.has_namespace else conditions
 
-    def _in_namespace(self) -> list[ColumnElement[bool]]:
+    def in_namespace(self) -> list[ColumnElement[bool]]:
+        """Sessions of the namespace of the parameters."""
         return [self._s.c.namespace == bindparam("of_namespace", type_=Id())] if self.has_namespace else []
 
-    def _owned(self, owner: Owner) -> list[ColumnElement[bool]]:
+    def owned_by(self, owner: Owner) -> list[ColumnElement[bool]]:
+        """Sessions of this owner."""
         if owner is ANYONE:
             return []
         return [self._s.c.user_id.is_(None) if owner is None else self._s.c.user_id == owner]
 
-    def _living(self) -> list[ColumnElement[bool]]:
-        return [or_(self._s.c.expires_at.is_(None), self._s.c.expires_at > self._now)]
+    def living(self) -> list[ColumnElement[bool]]:
+        """Sessions that have not expired."""
+        return [or_(self._s.c.expires_at.is_(None), self._s.c.expires_at > self.now)]
 
     def _matching(self, query: SessionQuery) -> Iterable[ColumnElement[bool]]:
-        yield from self._in_namespace()
+        yield from self.in_namespace()
         if query.agent_name is not None:
             yield self._s.c.agent_name == query.agent_name
         if query.route is not None:
@@ -116,9 +119,9 @@ class Clauses:
     def _ago(self, time: timedelta) -> ColumnElement[Any]:
         """So long before the server's time."""
         if self.dialect == "postgresql":
-            return self._now - cast(time, Interval())
+            return self.now - cast(time, Interval())
         microseconds = time // timedelta(microseconds=1)
-        return func.timestampadd(text("MICROSECOND"), -microseconds, self._now, type_=Instant())
+        return func.timestampadd(text("MICROSECOND"), -microseconds, self.now, type_=Instant())
 
     def _bytes(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Its length in bytes."""

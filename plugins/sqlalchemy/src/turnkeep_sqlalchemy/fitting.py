@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import DateTime, Integer, LargeBinary, String
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.schema import CreateColumn
 
-from turnkeep_sqlalchemy.columns import MYSQL, Body, Id, Instant
+from turnkeep_sqlalchemy.columns import MYSQL, Body, Id, Instant, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Column, Connection, Inspector, Table
 
-_LONG: Final = {"content", "collected_data", "state", "tool_calls", "event", "metadata", "reply", "marks"}
+_LONG: Final = {"content", "collected_data", "state", "tool_calls", "event", "metadata", "reply", "marks", "words"}
 """Fields whose texts may be megabytes."""
 _PADLESS: Final = ("binary", "nopad_bin", "0900_bin")
 
@@ -60,7 +60,9 @@ def _why_unfit(dialect: str, column: Column[Any], found: Any) -> str:
     """Why a column of this type cannot hold the field; empty where it can."""
     if isinstance(column.type, Instant):
         return _why_no_instant(dialect, found)
-    if isinstance(column.type, (Id, Body)):
+    if isinstance(column.type, Tokens) and dialect == "postgresql":
+        return "" if isinstance(found, postgresql.ARRAY) else "which is no array of texts"
+    if isinstance(column.type, (Id, Body, Tokens)):
         return _why_no_text(dialect, column, found)
     return "" if isinstance(found, Integer) or column.key == "created" else "which holds no whole numbers"
 

@@ -43,6 +43,7 @@ class Found:
         version: what our record says; 0 where there is none, or it is unfinished.
         recorded: there is a record.
         absent: tables that are not there.
+        unindexed: the table of words has no index yet.
         misfits: per table that is there under a name of the user's, what it lacks and the statement that mends it.
         counts: ``message_count`` is a plain column, so it has to be written.
     """
@@ -50,13 +51,14 @@ class Found:
     version: int = 0
     recorded: bool = False
     absent: list[Table] = field(default_factory=list["Table"])
+    unindexed: bool = False
     misfits: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     counts: bool = False
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing has to be done."""
-        return not self.absent and not self.misfits
+        return not self.absent and not self.unindexed and not self.misfits
 
 
 class Schema:
@@ -89,9 +91,13 @@ class Schema:
             for table in self._tables:
                 if table not in found.absent:
                     found.misfits += find_misfits(
-                        connection, inspector, table, mapped=table is not self._tables.commits
+                        connection, inspector, table, mapped=table in {self._tables.sessions, self._tables.messages}
                     )
             found.counts = self._counts_plainly(inspector, found)
+        words = self._tables.words
+        if words is not None and words not in found.absent:
+            there = {index["name"] for index in inspector.get_indexes(words.name, words.schema)}
+            found.unindexed = any(index.name not in there for index in words.indexes)
         return found
 
     def require(self, found: Found) -> None:
@@ -106,7 +112,8 @@ class Schema:
             help_ = f". These statements add what is missing:\n{remedy}" if remedy else ""
             raise ForeignTable(f"the tables do not fit: {lacks}{help_}", adapter=NAME)
         if not found.is_complete:
-            names = ", ".join(table.name for table in found.absent) or self._names.record
+            lacking = [table.name for table in found.absent] or [f"{self._names.words} with an index"]
+            names = ", ".join(lacking)
             raise SchemaMissing(
                 f"there is no table {names}; make what is missing with: turnkeep migrate URL", adapter=NAME
             )
@@ -128,7 +135,7 @@ class Schema:
             steps = self.steps(connection, found)
             for element in self._elements(connection, found):
                 connection.execute(element)
-            if found.absent and self._keeps_record(found):
+            if self._completes_record(found):
                 connection.execute(_note(self._tables.record))
         finally:
             self._unlock(connection)
@@ -137,19 +144,26 @@ class Schema:
     def _elements(self, connection: Connection, found: Found) -> list[Any]:
         """What brings the tables to this version."""
         elements: list[Any] = []
-        keeps_record = self._keeps_record(found)
-        if keeps_record and not found.recorded:
+        if self._completes_record(found) and not found.recorded:
             elements.append(CreateTable(self._tables.record, if_not_exists=True))
         for table in found.absent:
             elements.append(CreateTable(table, if_not_exists=True))
             elements += [CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name))]
-        if keeps_record and found.absent:
+        if found.unindexed and self._tables.words is not None:
+            elements += [CreateIndex(index) for index in self._tables.words.indexes]
+        if self._completes_record(found):
             elements.append(_view(connection, self._tables))
         return elements
 
-    def _keeps_record(self, found: Found) -> bool:
-        """Whether the tables are all of our making, so that a version can be told of them."""
-        return not self._names.is_mapped and (found.recorded or len(found.absent) == len(list(self._tables)))
+    def _completes_record(self, found: Found) -> bool:
+        """Whether the tables are all of our making, and no version is told of them yet.
+
+        The table of words has no part in it: it may be made later.
+        """
+        absent = [table for table in found.absent if table is not self._tables.words]
+        if self._names.is_mapped or found.version or not absent:
+            return False
+        return found.recorded or len(absent) == len(self._names.tables)
 
     def _read_record(self, connection: Connection, inspector: Inspector, there: set[str], found: Found) -> None:
         if self._names.record.lower() not in there:
@@ -168,14 +182,16 @@ class Schema:
             )
 
     def _judge_default(self, taken: set[str], found: Found) -> None:
-        if found.version and found.absent:
+        missing = [table for table in found.absent if table is not self._tables.words]
+        if found.version and missing:
             raise ForeignTable(
-                f"there are tables of turnkeep here, but none named {found.absent[0].name!r}; "
+                f"there are tables of turnkeep here, but none named {missing[0].name!r}; "
                 "were they made with other names? pass the same tables=",
                 adapter=NAME,
             )
         if not found.recorded:
-            for name in (*self._names.tables.values(), self._names.record, self._names.history):
+            words = [self._names.words] if self._names.words else []
+            for name in (*self._names.tables.values(), *words, self._names.record, self._names.history):
                 if name.lower() in taken:
                     raise ForeignTable(
                         f"there is a table {name!r} that turnkeep did not make; choose other names with tables=, "

@@ -123,15 +123,15 @@ class Statements(Clauses):
     def __init__(self, tables: Tables, dialect: str, *, counts: bool, client_clock: bool) -> None:
         super().__init__(tables, dialect, client_clock=client_clock)
         self.counts = counts
-        self._head = [self._selected(self._s, field) for field in HEAD]
-        self._message = [self._selected(self._m, field) for field in MESSAGE]
+        self._head = [self.selected(self._s, field) for field in HEAD]
+        self.message = [self.selected(self._m, field) for field in MESSAGE]
         self.load_head = self._load(None)
         self.load_all = self._load(self._m.c.seq > self._s.c.floor)
         self.load_window = self._load(self._m.c.seq >= self._window_start())
         self.find = self._find()
         self.lock = self._find().with_for_update(of=None if dialect in MYSQL else self._s, key_share=True)
-        self.past = select(*(self._selected(self._c, field) for field in PAST)).where(
-            *self._life(self._c), self._c.c.commit_id == bindparam("of_commit", type_=Id())
+        self.past = select(*(self.selected(self._c, field) for field in PAST)).where(
+            *self.life(self._c), self._c.c.commit_id == bindparam("of_commit", type_=Id())
         )
         self.insert_session = insert(self._s)
         self.update_session = self._update()
@@ -143,27 +143,27 @@ class Statements(Clauses):
             .values(self._new("floor", "trim_at", "marks") | self._counted(bindparam("new_last_seq", type_=number())))
         )
         self.read_messages = (
-            select(*self._message)
-            .where(*self._life(self._m), self._m.c.seq.between(bindparam("of_low"), bindparam("of_high")))
+            select(*self.message)
+            .where(*self.life(self._m), self._m.c.seq.between(bindparam("of_low"), bindparam("of_high")))
             .order_by(self._m.c.seq)
         )
-        self.erase_messages = delete(self._m).where(*self._life(self._m), self._m.c.seq <= bindparam("of_high"))
+        self.erase_messages = delete(self._m).where(*self.life(self._m), self._m.c.seq <= bindparam("of_high"))
         self.delete_messages = delete(self._m).where(*self._is_session(self._m.c.session_id))
         self.delete_commits = delete(self._c).where(*self._is_session(self._c.c.session_id))
         self.delete_session = delete(self._s).where(*self._is_session(self._s.c.id))
         self.expired = (
             select(self._namespace(), self._s.c.id)
-            .where(self._s.c.expires_at <= self._now)
+            .where(self._s.c.expires_at <= self.now)
             .order_by(self._s.c.expires_at)
             .limit(bindparam("of_limit"))
         )
         self.trimmable = (
-            select(*self._head, self._moment())
-            .where(self._s.c.trim_at <= self._now)
+            select(*self._head, self.moment())
+            .where(self._s.c.trim_at <= self.now)
             .order_by(self._s.c.trim_at)
             .limit(bindparam("of_limit"))
         )
-        self.clock = select(self._moment())
+        self.clock = select(self.moment())
 
     # Parameters
 
@@ -175,6 +175,10 @@ class Statements(Clauses):
         if incarnation is not None:
             found["of_incarnation"] = incarnation
         return found
+
+    def in_scope(self, namespace: str) -> dict[str, str]:
+        """The parameter that chooses the namespace, where tables have one."""
+        return {"of_namespace": namespace} if self.has_namespace else {}
 
     def at(self, now: datetime | None) -> dict[str, Any]:
         """The parameter for the time, where it is one."""
@@ -190,13 +194,13 @@ class Statements(Clauses):
         """The heads that follow ``position``, one more than asked for."""
         by_activity = query.order == "activity"
         moment = self._s.c.updated_at if by_activity else self._s.c.created_at
-        conditions = [*self._living(), *self._matching(query), *self._owned(query.scope.owner)]
+        conditions = [*self.living(), *self._matching(query), *self.owned_by(query.scope.owner)]
         if position is not None:
             conditions += _after(moment, self._s.c.id, position, descending=by_activity)
         order = (moment.desc() if by_activity else moment.asc(), self._s.c.id)
         statuses = [query.status] if query.status or not by_activity else _STATUSES
         parts = [
-            select(*self._head, self._moment(), moment.label("position"))
+            select(*self._head, self.moment(), moment.label("position"))
             .where(*conditions, *([self._s.c.status == status] if status else []))
             .order_by(*order)
             .limit(query.limit + 1)
@@ -211,7 +215,7 @@ class Statements(Clauses):
 
     def owned(self, owner: Owner) -> Select[Any]:
         """Every head of one owner, expired ones included."""
-        return select(*self._head, self._moment()).where(*self._in_namespace(), *self._owned(owner))
+        return select(*self._head, self.moment()).where(*self.in_namespace(), *self.owned_by(owner))
 
     def count(self, owner: Owner) -> Any:
         """Living sessions by status, agent, route and day, as stored: marks that have passed are not applied."""
@@ -225,7 +229,7 @@ class Statements(Clauses):
                 utc(func.min(c.created_at, type_=Instant()), self.dialect),
                 utc(func.max(c.updated_at, type_=Instant()), self.dialect),
             )
-            .where(*self._in_namespace(), *self._living(), *self._owned(owner))
+            .where(*self.in_namespace(), *self.living(), *self.owned_by(owner))
             .group_by(*groups)
         )
 
@@ -245,18 +249,18 @@ class Statements(Clauses):
         m, groups = self._m.c, self._groups()
         sizes = [self._bytes(m.content)]
         sizes += [func.coalesce(self._bytes(part), 0) for part in (m.tool_calls, m.event, m.metadata)]
-        joined = self._m.join(self._s, and_(*self._same_life(self._m)))
+        joined = self._m.join(self._s, and_(*self.same_life(self._m)))
         return (
             select(*groups, func.sum(sum(sizes[1:], sizes[0])))
             .select_from(joined)
-            .where(*self._in_namespace(), *self._living(), *self._owned(owner), m.seq > self._s.c.floor)
+            .where(*self.in_namespace(), *self.living(), *self.owned_by(owner), m.seq > self._s.c.floor)
             .group_by(*groups)
         )
 
     def overdue(self, owner: Owner) -> Select[Any]:
         """Heads of living sessions with marks that have passed."""
-        conditions = (*self._in_namespace(), *self._living(), *self._owned(owner), self._s.c.trim_at <= self._now)
-        return select(*self._head, self._moment()).where(*conditions)
+        conditions = (*self.in_namespace(), *self.living(), *self.owned_by(owner), self._s.c.trim_at <= self.now)
+        return select(*self._head, self.moment()).where(*conditions)
 
     # Loading and finding
 
@@ -266,23 +270,23 @@ class Statements(Clauses):
         One statement, so that all of it is of one version. The head stands in the row of the newest message only: the
         documents may be large.
         """
-        columns = [*self._head, *(self._selected(self._s, field) for field in DOCUMENTS)]
+        columns = [*self._head, *(self.selected(self._s, field) for field in DOCUMENTS)]
         commits = self._c
         found = self._s.outerjoin(
             commits,
-            and_(*self._same_life(commits), commits.c.commit_id == bindparam("of_commit", type_=Id())),
+            and_(*self.same_life(commits), commits.c.commit_id == bindparam("of_commit", type_=Id())),
         )
-        past = [self._selected(commits, field).label(f"past_{field}") for field in PAST]
+        past = [self.selected(commits, field).label(f"past_{field}") for field in PAST]
         mine = or_(bindparam("of_anyone", type_=number()) == 1, self._owner_is())
         if wanted is None:
             return (
-                select(*columns, self._moment(), *past).select_from(found).where(*self._is_session(self._s.c.id), mine)
+                select(*columns, self.moment(), *past).select_from(found).where(*self._is_session(self._s.c.id), mine)
             )
         newest = or_(self._m.c.seq.is_(None), self._m.c.seq == self._s.c.last_seq)
         heads = [case((newest, _bare(column)), else_=null()).label(column.key) for column in columns]
-        messages = [column.label(f"message_{column.key}") for column in map(_bare_named, self._message, MESSAGE)]
+        messages = [column.label(f"message_{column.key}") for column in map(_bare_named, self.message, MESSAGE)]
         return (
-            select(*messages, *heads, self._moment(), *past)
+            select(*messages, *heads, self.moment(), *past)
             .select_from(found.outerjoin(self._m, and_(*self._same_life_fixed(), wanted)))
             .where(*self._is_session(self._s.c.id), mine)
             .order_by(self._m.c.seq.desc())
@@ -314,7 +318,7 @@ class Statements(Clauses):
         )
 
     def _same_life_of(self, table: Any, sessions: Any) -> list[ColumnElement[bool]]:
-        return self._same_life(table, sessions)
+        return self.same_life(table, sessions)
 
     def _find(self) -> Select[Any]:
         """What decides about a commit: the head, the time, and whether this commit id was seen before.
@@ -324,9 +328,9 @@ class Statements(Clauses):
         """
         c = self._c.c
         one, none = literal_column("1", number()), literal_column("0", number())
-        seen = exists(select(one).where(*self._same_life(self._c), c.commit_id == bindparam("of_commit", type_=Id())))
+        seen = exists(select(one).where(*self.same_life(self._c), c.commit_id == bindparam("of_commit", type_=Id())))
         known = case((seen, one), else_=none).label("seen")
-        return select(*self._head, self._moment(), known).where(*self._is_session(self._s.c.id))
+        return select(*self._head, self.moment(), known).where(*self._is_session(self._s.c.id))
 
     # Writing
 

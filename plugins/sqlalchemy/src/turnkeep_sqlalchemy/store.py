@@ -163,13 +163,15 @@ class Store:
         if now is not None and isinstance(query.older_than, timedelta):
             query = replace(query, older_than=now - query.older_than)
         statement = self._q.page(query, position)
-        rows = (await connection.execute(statement, self._space(query.scope) | self._q.at(now))).fetchall()
+        rows = (
+            await connection.execute(statement, self._q.in_scope(query.scope.namespace) | self._q.at(now))
+        ).fetchall()
         return page_of_heads([self._record(row, now, query.scope.namespace)[0].head for row in rows], query)
 
     async def stats(self, connection: AsyncConnection, query: StatsQuery) -> Stats:
         """Counts, within a transaction."""
         now, owner = self._time(), query.scope.owner
-        parameters = self._space(query.scope) | self._q.at(now)
+        parameters = self._q.in_scope(query.scope.namespace) | self._q.at(now)
         rows = (await connection.execute(self._q.count(owner), parameters)).fetchall()
         sizes = (await connection.execute(self._q.count_bytes(owner), parameters)).fetchall()
         overdue = (await connection.execute(self._q.overdue(owner), parameters)).fetchall()
@@ -254,7 +256,7 @@ class Store:
     async def delete_owner(self, connection: AsyncConnection, scope: Scope) -> Erased:
         """Removes every session of an owner; counts those that had not expired."""
         now = self._time()
-        rows = (await connection.execute(self._q.owned(scope.owner), self._space(scope))).fetchall()
+        rows = (await connection.execute(self._q.owned(scope.owner), self._q.in_scope(scope.namespace))).fetchall()
         living: list[Head] = []
         for row in rows:
             found, _ = self._record(row, now, scope.namespace)
@@ -359,9 +361,6 @@ class Store:
 
     def _life(self, head: Head) -> dict[str, Any]:
         return self._q.of(head.namespace, head.session_id, head.token.incarnation)
-
-    def _space(self, scope: Scope) -> dict[str, Any]:
-        return {"of_namespace": scope.namespace} if self._q.has_namespace else {}
 
     def _row(self, row: dict[str, Any], head: Head) -> dict[str, Any]:
         row |= self._q.counted(head.last_seq, head.floor)

@@ -6,7 +6,7 @@ database calls it. Statements are written with keys, so renaming a column change
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,14 +24,22 @@ from sqlalchemy import (
 
 from turnkeep.errors import InvalidArgument
 from turnkeep.ids import check_identifier
-from turnkeep_sqlalchemy.columns import Body, Id, Instant, flag, number
+from turnkeep_sqlalchemy.columns import MYSQL, Body, Id, Instant, Tokens, flag, number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-KINDS: Final = ("sessions", "messages", "commits")
+KINDS: Final = ("sessions", "messages", "commits", "words")
 MAPPED: Final = ("sessions", "messages")
-_DEFAULTS: Final = {kind: f"turnkeep_{kind}" for kind in KINDS}
+WORDS: Final = "turnkeep_words"
+_DEFAULTS: Final = {kind: f"turnkeep_{kind}" for kind in KINDS if kind != "words"}
+
+
+_MYSQL: Final[dict[str, Any]] = {
+    f"{dialect}_{option}": value
+    for dialect in MYSQL
+    for option, value in {"engine": "InnoDB", "charset": "utf8mb4"}.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,8 @@ class Names:
     """What the tables and columns are called.
 
     Attributes:
-        tables: kind to table name; all kinds.
+        tables: kind to table name; all kinds but words.
+        words: the table of words, for searches; None: there is none.
         fields: kind to field to column name, for those that were mapped; None: the table has no such column.
         schema: of the database; None: the connection's own.
         record: the table that notes which version the others are of.
@@ -47,6 +56,7 @@ class Names:
     """
 
     tables: Mapping[str, str]
+    words: str | None
     fields: Mapping[str, Mapping[str, str | None]]
     schema: str | None
     record: str
@@ -55,6 +65,10 @@ class Names:
     def __hash__(self) -> int:
         """Equal names have it in common; mappings have none."""
         return hash((self.record, self.schema))
+
+    def with_words(self) -> Names:
+        """These, with a table of words of our own name."""
+        return replace(self, words=WORDS)
 
     @property
     def is_default(self) -> bool:
@@ -80,7 +94,7 @@ def read_names(
     given, mappings = dict(tables or {}), {kind: dict(mapping) for kind, mapping in (field_mappings or {}).items()}
     for kind, name in given.items():
         if kind not in KINDS:
-            raise InvalidArgument(f"tables has no {kind!r:.80}; it names sessions, messages and commits")
+            raise InvalidArgument(f"tables has no {kind!r:.80}; it names sessions, messages and commits, and words")
         check_identifier(name, f"the table name for {kind}")
     for kind, mapping in mappings.items():
         _check_mapping(kind, mapping)
@@ -96,8 +110,9 @@ def read_names(
         check_identifier(schema, "the schema")
     stem = given.get("sessions", _DEFAULTS["sessions"]).removesuffix("sessions")
     stem = stem if not stem or stem.endswith("_") else f"{stem}_"
-    names = Names(_DEFAULTS | given, mappings, schema, f"{stem}schema", f"{stem}history")
-    all_names = [*names.tables.values(), names.record, names.history]
+    words = given.pop("words", None)
+    names = Names(_DEFAULTS | given, words, mappings, schema, f"{stem}schema", f"{stem}history")
+    all_names = [*names.tables.values(), names.record, names.history, *([words] if words else [])]
     if len({name.lower() for name in all_names}) < len(all_names):
         raise InvalidArgument(f"tables must have different names, not {', '.join(all_names)}")
     return names
@@ -130,11 +145,14 @@ class Tables:
     sessions: Table
     messages: Table
     commits: Table
+    words: Table | None
     record: Table
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Table]:
         """Those that hold conversations, in the order in which they can be made."""
-        return iter((self.sessions, self.messages, self.commits))
+        yield from (self.sessions, self.messages, self.commits)
+        if self.words is not None:
+            yield self.words
 
 
 def make_tables(
@@ -180,7 +198,26 @@ def build(metadata: MetaData, names: Names) -> Tables:
     commits = _make(metadata, names, "commits", ("namespace", "session_id", "incarnation", "commit_id"))
     for table in (messages, commits):
         _add_reference(table, sessions)
-    return Tables(names, sessions, messages, commits, record)
+    words = None if names.words is None else _make_words(metadata, names.words, messages)
+    return Tables(names, sessions, messages, commits, words, record)
+
+
+def _make_words(metadata: MetaData, name: str, messages: Table) -> Table:
+    """However a message goes, its words go with it."""
+    key = [column.key for column in messages.primary_key]
+    table = Table(
+        name,
+        metadata,
+        *(Column(field, messages.c[field].type, nullable=False, autoincrement=False) for field in key),
+        Column("user_id", Id()),
+        Column("words", Tokens(), nullable=False),
+        PrimaryKeyConstraint(*key),
+        ForeignKeyConstraint(key, [messages.c[field] for field in key], ondelete="CASCADE"),
+        schema=messages.schema,
+        **_MYSQL,
+    )
+    Index(f"{name}_text", table.c.words, mysql_prefix="FULLTEXT", mariadb_prefix="FULLTEXT", postgresql_using="gin")
+    return table
 
 
 def _make(metadata: MetaData, names: Names, kind: str, key: tuple[str, ...]) -> Table:
@@ -201,10 +238,7 @@ def _make(metadata: MetaData, names: Names, kind: str, key: tuple[str, ...]) -> 
         PrimaryKeyConstraint(*(field for field in key if field in called)),
         schema=names.schema,
         sqlite_with_rowid=kind != "commits",
-        mysql_engine="InnoDB",
-        mariadb_engine="InnoDB",
-        mysql_charset="utf8mb4",
-        mariadb_charset="utf8mb4",
+        **_MYSQL,
     )
 
 
