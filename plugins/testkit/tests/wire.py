@@ -6,7 +6,7 @@ import asyncio
 import pickle
 import struct
 import threading
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from turnkeep.contract import Check, HealthReport, StorageAdapter
 from turnkeep.errors import CommitOutcomeUnknown, StorageUnavailable, TurnkeepError
@@ -29,12 +29,21 @@ async def receive(reader):
 
 
 @contextmanager
+def aborting(writer):
+    """Closes it at the end, also where somebody does not read what was sent: a close would wait for that."""
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+
+
+@contextmanager
 def serving(store=None):
     """The URL of a server that runs in a thread of its own."""
     store = store or MemoryAdapter()
 
     async def serve(reader, writer):
-        with suppress(asyncio.IncompleteReadError, asyncio.CancelledError, OSError), closing(writer):
+        with suppress(asyncio.IncompleteReadError, asyncio.CancelledError, OSError), aborting(writer):
             while True:
                 operation, arguments, options = await receive(reader)
                 try:
@@ -53,6 +62,8 @@ def serving(store=None):
 
         async def end():
             server.close()
+            # A connection on its way in is let in first: cancelled there, asyncio would not close its socket.
+            await asyncio.gather(*(task for task in asyncio.all_tasks() if "accept" in task.get_coro().__qualname__))
             serving = asyncio.all_tasks() - {asyncio.current_task()}
             for task in serving:
                 task.cancel()

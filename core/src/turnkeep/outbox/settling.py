@@ -26,7 +26,7 @@ class Effect:
     __slots__ = ("begun",)
 
     def __init__(self) -> None:
-        self.begun = False
+        self.begun: bool = False
 
 
 class Settler:
