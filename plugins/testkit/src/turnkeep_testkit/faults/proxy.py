@@ -63,6 +63,10 @@ class FaultProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        # Who is on the way in is let in, to be closed like the others; asyncio itself would drop the socket.
+        await asyncio.gather(*(task for task in asyncio.all_tasks() if _lets_in(task)))
+        for _ in range(3):
+            await asyncio.sleep(0)
         while self._links:
             await asyncio.gather(*(link.aclose() for link in self._links))
         await self._server.wait_closed()
@@ -165,3 +169,7 @@ class FaultProxy:
             await link.run(*self._target)
         finally:
             self._links.discard(link)
+
+
+def _lets_in(task: asyncio.Task[object]) -> bool:
+    return "_accept_connection" in getattr(task.get_coro(), "__qualname__", "")
