@@ -52,10 +52,16 @@ def serving(store=None):
                     answer = False, error
                 await send(writer, answer)
 
+    connections = []
+
+    def connected(reader, writer):
+        # One whose task is cancelled before it began would stay open.
+        connections.append((writer, asyncio.get_running_loop().create_task(serve(reader, writer))))
+
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(serve, "127.0.0.1", 0), loop).result(10)
+    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(connected, "127.0.0.1", 0), loop).result(10)
     try:
         yield f"wire://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
@@ -68,7 +74,9 @@ def serving(store=None):
             for task in serving:
                 task.cancel()
             await asyncio.gather(*serving, return_exceptions=True)
-            await asyncio.sleep(0)  # transports close in the next round
+            for writer, _ in connections:
+                writer.transport.abort()
+            await asyncio.sleep(0.01)  # transports close in the next rounds
 
         asyncio.run_coroutine_threadsafe(end(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
