@@ -65,8 +65,11 @@ class Acquainted:
 
     def __init__(self, url):
         address = StorageURL(url)
-        self._first = SQLAlchemyAdapter.from_url(address)._connections.engine.sync_engine
+        first = SQLAlchemyAdapter.from_url(address)._connections.engine
         address.finish()
+        if first.dialect.name != "sqlite":  # where to connect is to make the file, and nothing is asked
+            run_aside(_meet(first))
+        self._first = first.sync_engine
         self._compiled = {}
 
     def engine(self):
@@ -75,6 +78,13 @@ class Acquainted:
         return AsyncEngine(
             Engine(first.pool.recreate(), first.dialect, first.url, hide_parameters=True, execution_options=options)
         )
+
+
+async def _meet(engine):
+    """Asks the server all that is asked once: engines that share a dialect do not wait for each other's answers."""
+    async with engine.connect():
+        pass
+    await engine.dispose()
 
 
 class Place:
