@@ -343,7 +343,7 @@ def make_engine(read: Read) -> AsyncEngine:
     """
     dialect = read.engine.get_backend_name()
     try:
-        engine = create_async_engine(read.engine, **engine_options(dialect), **read.settings)
+        engine = create_async_engine(read.engine, **engine_options(dialect) | read.settings)
     except ImportError as error:
         raise missing_driver(read.engine.drivername, error) from error
     except SQLAlchemyError as error:

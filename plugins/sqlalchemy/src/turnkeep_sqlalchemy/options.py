@@ -119,6 +119,8 @@ def engine_options(dialect: str) -> dict[str, Any]:
     if dialect in MYSQL or dialect == "postgresql":
         # Transactions are begun and ended explicitly; a read stands alone, and nothing is left to be rolled back.
         options |= {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None, "skip_autocommit_rollback": True}
+        # Beyond the pool's size SQLAlchemy makes a connection for each call and closes it again: waiting is shorter.
+        options |= {"pool_size": 10, "max_overflow": 0}
     return options
 
 
