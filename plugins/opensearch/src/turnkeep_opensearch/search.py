@@ -1,8 +1,9 @@
 """Searching message documents, each hit held against its session's head as it is now.
 
-A message has a document only after it has left the outbox. So before its first page a search empties the outboxes of
-its scope: it writes the documents of what was said since the last one. Sessions with something in their outbox are
-found by a search, too: what was committed since the last refresh is found after the next.
+A message has a document only after it has left the outbox. So for its first page a search empties the outboxes of its
+scope: it writes the documents of what was said since the last one. Sessions with something in their outbox are found by
+a search, too: what was committed since the last refresh is found after the next. Most searches find none, so the hits
+are asked for at the same time, and again only where something was written.
 """
 
 from __future__ import annotations
@@ -66,11 +67,9 @@ class Search:
             InvalidArgument: the cursor is not one of a search.
         """
         body = searching(query, self._wording)
-        if query.cursor is None:  # what is written between two pages would move others
-            await self._empty_outboxes(query, now)
         items: list[SearchHit] = []
-        for _ in range(_ROUNDS):
-            hits: list[Document] = (await self._calls.search(self._indices.messages, body, GLOBAL_RANK))["hits"]["hits"]
+        for number in range(_ROUNDS):
+            hits = await self._hits(body) if number else await self._first_hits(body, query, now)
             for hit, found in zip(hits, await self._visible(hits, query.scope, now), strict=True):
                 if len(items) == query.limit:
                     return SearchPage(tuple(items), _cursor(body))
@@ -80,6 +79,17 @@ class Search:
             if len(hits) < body["size"]:
                 return SearchPage(tuple(items), None)
         return SearchPage(tuple(items), _cursor(body))
+
+    async def _first_hits(self, body: Document, query: SearchQuery, now: datetime) -> list[Document]:
+        if query.cursor is not None:  # what is written between two pages would move others
+            return await self._hits(body)
+        hits, written = await asyncio.gather(self._hits(body), self._empty_outboxes(query, now))
+        return await self._hits(body) if written else hits
+
+    async def _hits(self, body: Document) -> list[Document]:
+        answer = await self._calls.search(self._indices.messages, body, GLOBAL_RANK)
+        hits: list[Document] = answer["hits"]["hits"]
+        return hits
 
     async def _visible(self, hits: Sequence[Document], scope: Scope, now: datetime) -> list[SearchHit | None]:
         """What of these is within the scope, and in a history, now; None for each that is not."""
@@ -92,8 +102,12 @@ class Search:
         }
         return [_to_hit(hit, living.get(hit["_source"]["session"]), scope) for hit in hits]
 
-    async def _empty_outboxes(self, query: SearchQuery, now: datetime) -> None:
-        """Writes the documents of what waits for them, as far as a search finds it, and lets searches find them."""
+    async def _empty_outboxes(self, query: SearchQuery, now: datetime) -> bool:
+        """Writes the documents of what waits for them, as far as a search finds it, and lets searches find them.
+
+        Returns:
+            Whether there were any.
+        """
         conditions: list[Document] = [{"range": {"waiting": {"gt": 0}}}]
         if query.session_id is not None:
             conditions.append({"term": {"session_id": query.session_id}})
@@ -104,6 +118,7 @@ class Search:
                 found = found or any(written)
         if found:
             await self._calls.refresh(self._indices.messages)
+        return found
 
 
 def searching(query: SearchQuery, wording: Wording) -> Document:
