@@ -2,10 +2,11 @@
 
 An owner searches for a common word, a rare one, two words and a phrase; the engine's own query is what one would write
 by hand for the same page: the index asked for the same words, joined to sessions for the owner, the best 20. What the
-adapter does beside it is to check what may be seen, to make messages of rows, and to page.
+adapter does beside it is to check what may be seen, to make messages of rows, and to page. MongoDB is asked for no
+index of words: there the program reads the owner's heads and documents itself, and matches words as the adapter does.
 
     python benchmarks/search.py [sqlite] [mariadb] [postgres --postgres URL] [opensearch --opensearch URL]
-        [--messages 100000] [--rounds 30]
+        [mongodb --mongodb URL] [--messages 100000] [--owners 100] [--rounds 30]
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import psycopg
 from opensearchpy import AsyncOpenSearch
+from pymongo import AsyncMongoClient
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -32,6 +34,8 @@ from turnkeep.contract import Commit, Expect, Scope, SearchQuery, SessionKey
 from turnkeep.ids import new_id
 from turnkeep.urls import StorageURL
 from turnkeep.words import Terms
+from turnkeep_mongodb import MongoDBAdapter
+from turnkeep_mongodb.names import Collections, Names
 from turnkeep_opensearch import OpenSearchAdapter
 from turnkeep_postgres import PostgreSQLAdapter
 from turnkeep_postgres.search import to_tsquery
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 
     from turnkeep.contract import StorageAdapter
 
-NAMESPACE, OWNERS, A_COMMIT = "bench", 100, 1000
+NAMESPACE, A_COMMIT = "bench", 1000
 COMMON = [f"common{number}" for number in range(20)]
 USUAL = [f"usual{number}" for number in range(2000)]
 SEARCHES = {"common": "common3", "rare": "usual77", "two words": "common3 usual77", "phrase": '"common3 common4"'}
@@ -59,12 +63,12 @@ def texts(count: int) -> Iterator[str]:
         yield " ".join(chance.choices(COMMON, k=10) + chance.choices(USUAL, k=10))
 
 
-async def fill(adapter: StorageAdapter, count: int) -> None:
+async def fill(adapter: StorageAdapter, count: int, owners: int) -> None:
     """The messages, in one session for each owner."""
     said = list(texts(count))
-    for owner in range(OWNERS):
+    for owner in range(owners):
         key, expect = SessionKey(Scope(NAMESPACE), f"session{owner}"), Expect.NEW
-        mine = said[owner::OWNERS]
+        mine = said[owner::owners]
         for begin in range(0, len(mine), A_COMMIT):
             messages = tuple(new_message(text) for text in mine[begin : begin + A_COMMIT])
             await adapter.commit(Commit(key, new_id(), "d", expect, messages, user_id=f"owner{owner}"))
@@ -231,7 +235,42 @@ class OpenSearch:
         await self._client.close()
 
 
-ENGINES = {"sqlite": SQLite, "mariadb": MariaDB, "postgres": PostgreSQL, "opensearch": OpenSearch}
+class MongoDB:
+    """A reading of all that the owner said, in a database of its own."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._client: AsyncMongoClient[Any] = AsyncMongoClient(options.mongodb)
+        self._database = f"bench_{secrets.token_hex(4)}"
+        self.adapter = MongoDBAdapter(self._client, self._database)
+
+    async def open(self) -> None:
+        """A database of nobody else's."""
+        await self.adapter.open()
+
+    async def ready(self) -> None:
+        """There is nothing to wait for."""
+        found = Collections.of(self._client, self._database, Names())
+        self._sessions, self._messages = found.sessions, found.messages
+
+    async def own_query(self, terms: Terms, owner: str) -> int:
+        """How many it finds."""
+        found: list[tuple[float, str, int]] = []
+        heads = self._sessions.find({"namespace": NAMESPACE, "user_id": owner}, {"collected_data": 0, "state": 0})
+        async for head in heads:
+            items = [item for item in head["tail"] if item["seq"] > head["flushed"]]
+            items += await self._messages.find({"session": head["_id"], "incarnation": head["incarnation"]}).to_list()
+            said = [(item["content"], item["seq"]) for item in items if terms.match(item["content"])]
+            found += [(-terms.score(content), head["session_id"], seq) for content, seq in said]
+        return len(sorted(found)[:20])
+
+    async def close(self) -> None:
+        await self.adapter.aclose()
+        for name in await self._client[self._database].list_collection_names():
+            await self._client[self._database].drop_collection(name)
+        await self._client.close()
+
+
+ENGINES = {"sqlite": SQLite, "mariadb": MariaDB, "postgres": PostgreSQL, "opensearch": OpenSearch, "mongodb": MongoDB}
 
 
 async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
@@ -243,7 +282,7 @@ async def timed(call: Callable[[], Awaitable[int]]) -> tuple[float, int]:
 async def compare(name: str, options: argparse.Namespace) -> None:
     engine = ENGINES[name](options)
     await engine.open()
-    await fill(engine.adapter, options.messages)
+    await fill(engine.adapter, options.messages, options.owners)
     began = time.perf_counter()
     await engine.adapter.search_messages(SearchQuery(Scope(NAMESPACE), Terms.parse("nothing"), 20))
     print(f"{name}: {options.messages:,} messages; the first search took {time.perf_counter() - began:.1f} s")
@@ -253,7 +292,7 @@ async def compare(name: str, options: argparse.Namespace) -> None:
         ours: list[float] = []
         theirs: list[float] = []
         for number in range(options.rounds):
-            owner = f"owner{number % OWNERS}"
+            owner = f"owner{number % options.owners}"
             query = SearchQuery(Scope(NAMESPACE, owner), terms, 20)
 
             async def search(query: SearchQuery = query) -> int:
@@ -277,10 +316,12 @@ def main() -> None:
     parser.add_argument("engines", nargs="*", choices=[[], *ENGINES], help="sqlite unless named")
     parser.add_argument("--postgres", help="the URL of a database of PostgreSQL")
     parser.add_argument("--opensearch", help="the URL of a node of OpenSearch")
+    parser.add_argument("--mongodb", help="the URL of a server of MongoDB")
+    parser.add_argument("--owners", type=int, default=100)
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
-    for name in {"postgres", "opensearch"} & set(options.engines):
+    for name in {"postgres", "opensearch", "mongodb"} & set(options.engines):
         if not getattr(options, name):
             parser.error(f"{name} needs --{name} URL")
     for name in options.engines or ["sqlite"]:
