@@ -244,7 +244,6 @@ class MongoDB:
         self.adapter = MongoDBAdapter(self._client, self._database)
 
     async def open(self) -> None:
-        """A database of nobody else's."""
         await self.adapter.open()
 
     async def ready(self) -> None:
