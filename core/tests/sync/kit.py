@@ -87,6 +87,8 @@ def run(command: list[str], *, deadline: float = DEADLINE, interrupt_at: str | N
         warnings = ["default::ResourceWarning", "ignore:This process:DeprecationWarning"]
         command[1:1] = ["-X", "faulthandler", *(word for each in warnings for word in ("-W", each))]
     started = time.monotonic()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so begun as a background job, and inherited by children
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
