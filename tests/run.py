@@ -45,7 +45,7 @@ def environments() -> tuple[list[str], list[str]]:
             continue
         name = f"py{version.replace('.', '')}-all"
         if path := interpreter(version):
-            names.insert(0, name)
+            names.append(name)
             folders.append(str(path.parent))
         else:
             print(f"Python {version}: no interpreter found on this machine, {name} is not run", flush=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from .commands import ServiceError, run
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "services"
+# Not in .cache: what builds the documentation empties that.
+CACHE = Path(__file__).resolve().parents[2] / ".services" / "programs"
 # Debian keeps servers where only root's PATH looks.
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 APT = ["apt-get", "-qq", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"]
