@@ -54,17 +54,21 @@ def with_table(page):
 def as_table():
     columns = reported()
     names = next(iter(columns.values()))["capabilities"]
+    found = [column["capabilities"] for column in columns.values()]
+    reasons = {each[name]["reason"]: None for name in names for each in found if each[name]["reason"]}
+    notes = {reason: number for number, reason in enumerate(reasons, 1)}
     rows = [["", *(label.replace("Test", "") for label in columns)], ["---"] * (len(columns) + 1)]
-    rows += [[f"`{name}`", *(_cell(column["capabilities"][name]) for column in columns.values())] for name in names]
+    rows += [[f"`{name}`", *(_cell(each[name], notes) for each in found)] for name in names]
     counts = [sum(suite["counts"]["passed"] for suite in column["suites"].values()) for column in columns.values()]
     rows.append(["tests of the kit passed", *map(str, counts)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*table, "", *(f"{number}. {reason}" for reason, number in notes.items())])
 
 
-def _cell(capability):
+def _cell(capability, notes):
     mark = " ✓" if capability["proof"] == "proved" else ""
-    reason = f": {capability['reason']}" if capability["reason"] else ""
-    return f"{capability['level']}{mark}{reason}"
+    note = f" ({notes[capability['reason']]})" if capability["reason"] else ""
+    return f"{capability['level']}{mark}{note}"
 
 
 def report():
