@@ -48,6 +48,19 @@ def test_words_of_a_text(text, words):
 
 def test_words_are_bounded():
     assert len(split_words("x " * 100_000)) == MOST_WORDS
+
+
+@pytest.mark.parametrize("before", range(65_530, 65_538))
+def test_words_of_a_long_text_are_never_cut(before):
+    text = f"{'.' * before}e\u0301te\u0301 Ã\u0327 ΟΣ日本 end"
+    assert split_words(text) == ["ete", "a", "οσ", "日", "本", "end"]
+
+
+def test_only_the_beginning_of_a_long_text_is_folded(monkeypatch):
+    folded = []
+    monkeypatch.setattr("turnkeep.words.fold", lambda text: folded.append(len(text)) or text)
+    split_words("word " * 1_000_000)
+    assert sum(folded) < 100_000
     assert split_words("x" * 100) == ["x" * WORD_LENGTH]
 
 

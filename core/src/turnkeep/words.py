@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOST_WORDS: Final = 5000
 """A message is found by so many words from its beginning (about 30 KB of English)."""
 
+_MOSTLY_ENOUGH: Final = 64 * 1024
+"""Characters from the beginning of a text, in which there mostly are as many words as are taken."""
+
 WORD_LENGTH: Final = 32
 """A word is told from another by so many characters; what follows does not count."""
 
@@ -131,8 +134,13 @@ def fold(text: str) -> str:
 
 def split_words(text: str) -> list[str]:
     """The words of a text in order, folded; at most ``MOST_WORDS``, each at most ``WORD_LENGTH`` long."""
-    words = (_ASCII_WORD if text.isascii() else _WORD).findall(fold(text))
-    return [word[:WORD_LENGTH] for word in words[:MOST_WORDS]]
+    length = _MOSTLY_ENOUGH
+    while True:  # what follows the word after the last is not looked at: folding megabytes would hold everybody up
+        part = text[:length]
+        words = (_ASCII_WORD if part.isascii() else _WORD).findall(fold(part))
+        if len(words) > MOST_WORDS or length >= len(text):
+            return [word[:WORD_LENGTH] for word in words[:MOST_WORDS]]
+        length *= 8
 
 
 @dataclass(frozen=True, slots=True)
