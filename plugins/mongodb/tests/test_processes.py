@@ -12,7 +12,7 @@ from turnkeep.contract import Expect, LoadQuery
 from turnkeep_testkit import FakeClock, new_commit, new_key
 from turnkeep_testkit.faults import DriverCalls, DriverFaultSuite, KilledWriterSuite, ProcessFaultSuite, adapter_at
 
-from .kit import FUTURE, from_url, named, watched
+from .kit import FUTURE, absent, from_url, named, watched
 from .test_conformance import count_documents
 
 CALLS = (
@@ -65,7 +65,7 @@ class TestKilledServer(KilledWriterSuite):
         services = pytest.importorskip("services.mongodb", reason="tests/services of the repository is not to be had")
         server = services.MongoDB(tmp_path)
         if server.find() is None:
-            pytest.skip("no MongoDB-wire server to start, and kill, is on this machine")
+            absent("no MongoDB-wire server to start, and kill, is on this machine")
         server.start()
         yield server
         server.stop()

@@ -14,7 +14,7 @@ from turnkeep.contract import Expect, LoadQuery
 from turnkeep_testkit import FakeClock, new_commit, new_key
 from turnkeep_testkit.faults import DriverCalls, DriverFaultSuite, KilledWriterSuite, ProcessFaultSuite, adapter_at
 
-from .kit import count_documents, everything, from_url, named, opened, refresh
+from .kit import absent, count_documents, everything, from_url, named, opened, refresh
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ class TestKilledServer(KilledWriterSuite):
         services = pytest.importorskip("services.opensearch", reason=reason)
         server = services.OpenSearch(tmp_path)
         if server.find() is None:
-            pytest.skip("no OpenSearch server to start, and kill, is on this machine: it takes Java and Maven")
+            absent("no OpenSearch server to start, and kill, is on this machine: it takes Java and Maven")
         server.start()
         yield server
         server.stop()
