@@ -45,7 +45,7 @@ def search_parameters(query: SearchQuery, now: datetime | None, *, exact: bool) 
 def to_tsquery(terms: Terms, *, exact: bool = True) -> str:
     """The ``tsquery``; with ``exact`` it may find more than is meant, of which ``to_search_page`` keeps what is."""
     wanted = " & ".join(map(_phrase, terms.wanted))
-    if exact and _has_phrases(terms.wanted):
+    if exact and has_phrases(terms.wanted):
         wanted = f"({wanted} | {_CROWDED} & {_every_word(terms)})"
     return " & ".join([wanted, *(f"!{_phrase(run)}" for run in terms.unwanted)])
 
@@ -54,7 +54,7 @@ def to_search_page(rows: Iterable[Sequence[Any]], query: SearchQuery, *, exact: 
     """The page that a search's rows are: one more than asked for says that there are more."""
     hits = [SearchHit(session_id, StoredMessage(*message), score) for *message, session_id, score in rows]
     page = page_of_hits(hits, query)
-    if exact and _has_phrases((*query.terms.wanted, *query.terms.unwanted)):
+    if exact and has_phrases((*query.terms.wanted, *query.terms.unwanted)):
         kept = tuple(hit for hit in page.items if query.terms.match(hit.message.content))
         return SearchPage(kept, page.next_cursor)
     return page
@@ -70,5 +70,6 @@ def _every_word(terms: Terms) -> str:
     return " & ".join(f"'{word}'" for run in terms.wanted for word in run)
 
 
-def _has_phrases(runs: Iterable[Run]) -> bool:
+def has_phrases(runs: Iterable[Run]) -> bool:
+    """Whether some of these words have to stand next to each other."""
     return any(len(run) > 1 for run in runs)

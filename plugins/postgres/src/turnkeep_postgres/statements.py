@@ -132,6 +132,7 @@ class Queries:
     list_trimmable: Scoped
     trim: Scoped
     search: Scoped
+    search_phrases: Scoped
     count: Scoped
 
     @classmethod
@@ -145,8 +146,9 @@ class Queries:
         found = {
             name: Scoped.of(tables.fill(_shorten(sql))) for name, sql in zip(parts[1::2], parts[2::2], strict=True)
         }
-        search = found["search"]
-        return cls(**found | {"search": search._replace(owned=search.owned.replace(b"OFFSET 0", b""))})
+        search = found["search"]._replace(owned=found["search"].owned.replace(b"OFFSET 0", b""))
+        phrases = Scoped(*(form.replace(b"IS NOT DISTINCT FROM", b"=") for form in search))
+        return cls(**found | {"search": search, "search_phrases": phrases})
 
 
 class Migration(NamedTuple):

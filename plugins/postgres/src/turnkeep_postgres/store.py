@@ -16,7 +16,7 @@ from turnkeep_postgres import calls
 from turnkeep_postgres._errors import NAME, outcome_unknown
 from turnkeep_postgres.commits import PAST_WIDTH, to_committed, to_create, to_past, to_update
 from turnkeep_postgres.messages import MESSAGE_WIDTH, check_stretch, from_rows
-from turnkeep_postgres.search import search_parameters, to_search_page
+from turnkeep_postgres.search import has_phrases, search_parameters, to_search_page
 from turnkeep_postgres.sessions import (
     HEAD_WIDTH,
     MARKED_WIDTH,
@@ -235,8 +235,8 @@ class Store:
     async def search_messages(self, query: SearchQuery) -> SearchPage:
         """A page of hits."""
         parameters = search_parameters(query, self._now(), exact=self._exact)
-        sql = self._queries.search.seen_by(query.scope.owner)
-        rows = await calls.read(self._source, sql, parameters, "search_messages")
+        sql = self._queries.search_phrases if has_phrases(query.terms.wanted) else self._queries.search
+        rows = await calls.read(self._source, sql.seen_by(query.scope.owner), parameters, "search_messages")
         return to_search_page(rows, query, exact=self._exact)
 
     async def stats(self, query: StatsQuery) -> Stats:

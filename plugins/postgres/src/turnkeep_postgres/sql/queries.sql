@@ -396,14 +396,17 @@ SELECT count(*) AS messages FROM erased;
 -- `found` is a plan of its own: with the limit in sight the planner would read the table through, hoping to stop early.
 -- `OFFSET 0` has the session of each message looked up, where otherwise all sessions would be read, as the planner
 -- takes every word for a common one; for one owner, whose few sessions may be where to begin, it is left out.
+-- `IS NOT DISTINCT FROM`: with `=` the planner takes id and incarnation for independent and a session for a few messages,
+-- and reads it through instead of asking the index of words. For a phrase that is right: its every candidate is read.
+-- The page is fetched from where its messages were found: the same statement sees the same rows.
 WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now),
 found AS MATERIALIZED (
-    SELECT message.namespace, message.session_id, message.incarnation, message.seq,
+    SELECT message.tableoid AS part, message.ctid AS place, message.session_id, message.seq,
         ts_rank(words, %(ranked)s::tsquery, 1)::float8 AS score
     FROM clock CROSS JOIN turnkeep_messages AS message CROSS JOIN LATERAL (
         SELECT floor, trim_at, marks FROM turnkeep_sessions AS session
         WHERE session.namespace = message.namespace AND session.id = message.session_id
-            AND session.incarnation = message.incarnation AND user_id = %(owner)s
+            AND session.incarnation IS NOT DISTINCT FROM message.incarnation AND user_id = %(owner)s
             AND (expires_at IS NULL OR expires_at > now)
         OFFSET 0
     ) AS session
@@ -425,9 +428,9 @@ page AS MATERIALIZED (
     LIMIT %(limit)s
 )
 SELECT id, role, content, encoding, name, tool_calls, tool_call_id, route, step, event, metadata, reply, created_at,
-    seq, turn_seq, commit_id, session_id, score
-FROM page JOIN turnkeep_messages USING (namespace, session_id, incarnation, seq)
-ORDER BY score DESC, session_id, seq;
+    message.seq, turn_seq, commit_id, message.session_id, score
+FROM page JOIN turnkeep_messages AS message ON message.ctid = place AND message.tableoid = part
+ORDER BY score DESC, message.session_id, message.seq;
 
 -- name: count
 -- Counts per status, agent, route and day of creation over living sessions.
