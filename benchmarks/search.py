@@ -20,6 +20,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ from turnkeep.words import Terms
 from turnkeep_mongodb import MongoDBAdapter
 from turnkeep_mongodb.names import Collections, Names
 from turnkeep_opensearch import OpenSearchAdapter
+from turnkeep_opensearch.names import head_id
 from turnkeep_postgres import PostgreSQLAdapter
 from turnkeep_postgres.search import to_tsquery
 from turnkeep_sqlalchemy import SQLAlchemyAdapter
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 
     from turnkeep.contract import StorageAdapter
 
-NAMESPACE, A_COMMIT = "bench", 1000
+NAMESPACE, A_COMMIT, A_TURN = "bench", 100, 2
 COMMON = [f"common{number}" for number in range(20)]
 USUAL = [f"usual{number}" for number in range(2000)]
 SEARCHES = {"common": "common3", "rare": "usual77", "two words": "common3 usual77", "phrase": '"common3 common4"'}
@@ -64,13 +66,14 @@ def texts(count: int) -> Iterator[str]:
 
 
 async def fill(adapter: StorageAdapter, count: int, owners: int) -> None:
-    """The messages, in one session for each owner."""
+    """The messages, in one session for each owner; the last of each by a commit as large as a turn's."""
     said = list(texts(count))
     for owner in range(owners):
         key, expect = SessionKey(Scope(NAMESPACE), f"session{owner}"), Expect.NEW
         mine = said[owner::owners]
-        for begin in range(0, len(mine), A_COMMIT):
-            messages = tuple(new_message(text) for text in mine[begin : begin + A_COMMIT])
+        ends = [*range(A_COMMIT, len(mine) - A_TURN, A_COMMIT), len(mine) - A_TURN, len(mine)]
+        for begin, end in pairwise([0, *ends]):
+            messages = tuple(new_message(text) for text in mine[begin:end])
             await adapter.commit(Commit(key, new_id(), "d", expect, messages, user_id=f"owner{owner}"))
             expect = Expect.ANY
 
@@ -201,8 +204,14 @@ class PostgreSQL:
             connection.execute(f"DROP SCHEMA {self._schema} CASCADE".encode())
 
 
+HEAD = ["incarnation", "user_id", "floor", "marks", "expires_us"]
+
+
 class OpenSearch:
-    """The field of words, by the driver; in indices of its own, which are removed at the end."""
+    """The field of words, by the driver; in indices of its own, which are removed at the end.
+
+    It joins nothing: a second request asks for the heads of the sessions, as they are now.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         stem = f"bench_{secrets.token_hex(4)}"
@@ -227,7 +236,13 @@ class OpenSearch:
         order = [{"_score": "desc"}, {"session_id": "asc"}, {"seq": "asc"}]
         body = {"query": {"bool": {"must": phrases, "filter": owned}}, "sort": order, "size": 20}
         found = await self._client.search(index=self._names["messages"], body={**body, "track_total_hits": False})
-        return len(found["hits"]["hits"])
+        hits = [hit["_source"] for hit in found["hits"]["hits"]]
+        if sessions := {hit["session"] for hit in hits}:
+            asked = {"docs": [{"_id": head_id(name), "_source": HEAD} for name in sessions]}
+            heads = await self._client.mget(index=self._names["sessions"], body=asked)
+            living = {(head["_id"], head["_source"]["incarnation"]) for head in heads["docs"] if head["found"]}
+            hits = [hit for hit in hits if (head_id(hit["session"]), hit["incarnation"]) in living]
+        return len(hits)
 
     async def close(self) -> None:
         await self.adapter.aclose()

@@ -86,9 +86,11 @@ async def test_what_was_typed_is_only_ever_a_value(cluster_url, shared_names, se
             except ValueError:
                 continue
             await adapter.search_messages(SearchQuery(Scope("typed", "ana"), terms, 10, "s", "user"))
-            assert [kind for kind, _, _ in sent] == ["POST _search"] * 2
-            for _, params, body in sent:
-                query = json.loads(body)["query"]
+            ((kind, _, body),) = sent
+            assert kind == "POST /_msearch"
+            lines = [json.loads(line) for line in body.splitlines()]
+            for params, search in zip(lines[::2], lines[1::2], strict=True):
+                query = search["query"]
                 known = {
                     "bool",
                     "filter",
@@ -105,7 +107,7 @@ async def test_what_was_typed_is_only_ever_a_value(cluster_url, shared_names, se
                 fields = {"namespace", "user_id", "session_id", "role", "waiting", "expires_us", "words"}
                 assert inner_keys(query) <= known | fields | {"match_phrase", "query", "zero_terms_query"}
                 assert params["allow_partial_search_results"] == "false"
-            typed = json.loads(sent[0][2])["query"]["bool"]["must"]
+            typed = lines[1]["query"]["bool"]["must"]
             assert [each["match_phrase"]["words"]["query"] for each in typed] == [" ".join(run) for run in terms.wanted]
 
 
@@ -130,11 +132,11 @@ async def test_the_first_search_empties_outboxes_and_the_next_one_does_not(clust
         before = (await everything(client, names))["sessions"]
         del sent[:]
         assert await said(adapter, "refund") == ["a refund"]
-        search, heads, writing = "POST _search", "POST _mget", ["POST _bulk", "POST _update", "POST _refresh"]
-        assert [kind for kind, _, _ in sent] == [search, search, heads, *writing, search, heads]
+        first, heads, writing = "POST /_msearch", "POST _mget", ["POST _bulk", "POST _update", "POST _refresh"]
+        assert [kind for kind, _, _ in sent] == [first, heads, *writing, "POST _search", heads]
         del sent[:]
         assert await said(adapter, "refund") == ["a refund"]
-        assert [kind for kind, _, _ in sent] == [search, search, heads, heads]  # it is found to be written already
+        assert [kind for kind, _, _ in sent] == [first, heads, heads]  # it is found to be written already
         after = await everything(client, names)
         assert len(after["messages"]) == 1
         name = f"shop/{key.session_id}"
@@ -142,7 +144,7 @@ async def test_the_first_search_empties_outboxes_and_the_next_one_does_not(clust
         assert changed == {"flushed", "waiting"}
         del sent[:]
         assert await said(adapter, "refund") == ["a refund"]
-        assert [kind for kind, _, _ in sent] == [search, search, heads]
+        assert [kind for kind, _, _ in sent] == [first, heads]
         del sent[:]
         await adapter.commit(new_commit(key, "more", expect=done.token))
         assert [kind for kind, _, _ in sent] == ["POST _update"]

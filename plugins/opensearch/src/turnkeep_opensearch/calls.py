@@ -24,6 +24,9 @@ Refresh = Literal["false", "wait_for", "true"]
 PRIMARY: Final = {"preference": "_primary"}
 """Reads ask the copy that decides over writes. A search that always asks the same copy never goes back in time."""
 
+_WHOLE: Final = {**PRIMARY, "allow_partial_search_results": "false"}
+_UNCOUNTED: Final = {"track_total_hits": False}
+
 _MOST_RERUNS: Final = 3
 """How often the server runs an update again because another one came in between."""
 
@@ -133,8 +136,17 @@ class Calls:
 
     async def search(self, index: str, body: Document, params: Mapping[str, str] | None = None) -> Document:
         """What a search finds in all shards: one that does not answer is an error."""
-        asked = {**PRIMARY, "allow_partial_search_results": "false", **(params or {})}
-        return await self.send("POST", f"/{index}/_search", {"track_total_hits": False, **body}, asked)
+        return await self.send("POST", f"/{index}/_search", {**_UNCOUNTED, **body}, {**_WHOLE, **(params or {})})
+
+    async def search_several(self, *searches: tuple[str, Document, Mapping[str, str]]) -> list[Document]:
+        """What each of these finds, given as ``search`` takes them: one request, carried out at the same time."""
+        lines = [
+            line
+            for index, body, params in searches
+            for line in ({"index": index, **_WHOLE, **params}, {**_UNCOUNTED, **body})
+        ]
+        answer = await self.send("POST", "/_msearch", "".join(f"{dump(line)}\n" for line in lines))
+        return [_checked(found, ()) for found in answer["responses"]]
 
     async def refresh(self, index: str) -> None:
         """Lets searches find what was written so far."""

@@ -3,7 +3,7 @@
 A message has a document only after it has left the outbox. So for its first page a search empties the outboxes of its
 scope: it writes the documents of what was said since the last one. Sessions with something in their outbox are found by
 a search, too: what was committed since the last refresh is found after the next. Most searches find none, so the hits
-are asked for at the same time, and again only where something was written.
+come with the same request, and are asked for again only where something was written.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from turnkeep.outbox.records import read_grave, read_record
 from turnkeep.retention import to_microseconds
 from turnkeep_opensearch._errors import NAME
 from turnkeep_opensearch.lists import living
+from turnkeep_opensearch.sessions import waiting_query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,8 +84,14 @@ class Search:
     async def _first_hits(self, body: Document, query: SearchQuery, now: datetime) -> list[Document]:
         if query.cursor is not None:  # what is written between two pages would move others
             return await self._hits(body)
-        hits, written = await asyncio.gather(self._hits(body), self._empty_outboxes(query, now))
-        return await self._hits(body) if written else hits
+        waiting = waiting_query(living(query.scope, now, _waiting_in(query.session_id)))
+        found, heads = await self._calls.search_several(
+            (self._indices.messages, body, GLOBAL_RANK), (self._indices.sessions, waiting, {})
+        )
+        if heads["hits"]["hits"] and await self._empty_outboxes(waiting, heads["hits"]["hits"]):
+            return await self._hits(body)
+        hits: list[Document] = found["hits"]["hits"]
+        return hits
 
     async def _hits(self, body: Document) -> list[Document]:
         answer = await self._calls.search(self._indices.messages, body, GLOBAL_RANK)
@@ -102,23 +109,28 @@ class Search:
         }
         return [_to_hit(hit, living.get(hit["_source"]["session"]), scope) for hit in hits]
 
-    async def _empty_outboxes(self, query: SearchQuery, now: datetime) -> bool:
+    async def _empty_outboxes(self, waiting: Document, hits: list[Document]) -> bool:
         """Writes the documents of what waits for them, as far as a search finds it, and lets searches find them.
 
         Returns:
             Whether there were any.
         """
-        conditions: list[Document] = [{"range": {"waiting": {"gt": 0}}}]
-        if query.session_id is not None:
-            conditions.append({"term": {"session_id": query.session_id}})
         found = False
-        async for heads in self._sessions.find_waiting(living(query.scope, now, conditions)):
+        async for heads in self._sessions.find_waiting(waiting, hits):
             for begin in range(0, len(heads), _SIDE_BY_SIDE):
                 written = await asyncio.gather(*map(self._store.flush, heads[begin : begin + _SIDE_BY_SIDE]))
                 found = found or any(written)
         if found:
             await self._calls.refresh(self._indices.messages)
         return found
+
+
+def _waiting_in(session_id: str | None) -> list[Document]:
+    """The conditions for something in the outbox: of any session, or of this one."""
+    conditions: list[Document] = [{"range": {"waiting": {"gt": 0}}}]
+    if session_id is not None:
+        conditions.append({"term": {"session_id": session_id}})
+    return conditions
 
 
 def searching(query: SearchQuery, wording: Wording) -> Document:

@@ -39,6 +39,12 @@ PAGE_WITH_TAILS: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def waiting_query(condition: Document) -> Document:
+    """The search for heads that meet a condition, as far as the last refresh shows them."""
+    order = [{"created_us": "asc"}, {"session_id": "asc"}]
+    return {"query": condition, "sort": order, "size": PAGE_WITH_TAILS, "_source": False}
+
+
 class Sessions:
     """As ``turnkeep.outbox.SessionDocuments`` says. What a search finds is read once more, by its id, as it is now."""
 
@@ -90,17 +96,15 @@ class Sessions:
         hits = (await self._calls.search(self._index, query))["hits"]["hits"]
         return await self.read([hit["_id"] for hit in hits])
 
-    async def find_waiting(self, condition: Document) -> AsyncIterator[list[Document]]:
-        """Heads that meet a condition, with their tails, some at a time, as far as the last refresh shows them."""
-        order = [{"created_us": "asc"}, {"session_id": "asc"}]
-        query: Document = {"query": condition, "sort": order, "size": PAGE_WITH_TAILS, "_source": False}
+    async def find_waiting(self, query: Document, hits: list[Document]) -> AsyncIterator[list[Document]]:
+        """Heads of a ``waiting_query``, with their tails, some at a time; ``hits`` are what it found first."""
         while True:
-            hits = (await self._calls.search(self._index, query))["hits"]["hits"]
             found = await self._calls.get_many(self._index, [hit["_id"] for hit in hits], without=WITHOUT_TEXTS)
             yield [_named(document) for document in found if document is not None]
             if len(hits) < PAGE_WITH_TAILS:
                 return
-            query["search_after"] = hits[-1]["sort"]
+            query = {**query, "search_after": hits[-1]["sort"]}
+            hits = (await self._calls.search(self._index, query))["hits"]["hits"]
 
     async def find_owned(self, scope: Scope) -> list[Document]:
         """Every head of an owner: all that was acknowledged before."""
