@@ -77,6 +77,11 @@ def test_the_classes_do_not_overlap():
         assert first <= last < following, f"{first:#x} to {last:#x} meets {following:#x}"
 
 
+def test_white_space_parts_words():
+    spaces = [chr(code) for code in range(0x110000) if re.match(r"\s", chr(code))]
+    assert [char for char in spaces if split_words(f"a{char}b") != ["a", "b"]] == []
+
+
 def test_letters_and_digits_part_nothing():
     parting = [chr(code) for first, last in PARTING for code in range(first, last + 1)]
     assert [char for char in parting if (char.isalpha() or char.isdecimal()) and fold(char) == char] == []

@@ -17,17 +17,20 @@ def run(command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | No
     """Run a program, its output in this log; `env` is added to the environment.
 
     Raises:
-        ServiceError: it failed; the end of the log is in the message.
+        ServiceError: it is not there, or it failed; the end of the log is in the message.
     """
     with log.open("ab") as output:
-        done = subprocess.run(
-            command,
-            env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise ServiceError(f"there is no {command[0]}") from error
     check(command, done.returncode, log)
 
 

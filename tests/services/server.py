@@ -63,6 +63,13 @@ class Server(ABC):
             ServiceError: the package cannot be had.
         """
 
+    def at_hand(self) -> bool:
+        """Whether its program is on this machine. In tests' own environments, which cannot install: by now."""
+        try:
+            return self.find() is not None
+        except ServiceError:
+            return False
+
     @abstractmethod
     def prepare(self, program: Path) -> str:
         """Make the data and the settings in `directory`, which is empty; return the address it will have."""

@@ -87,6 +87,7 @@ PARTING: Final[Ranges] = (
     (0x0964, 0x0965),
     (0x0970, 0x0970),
     (0x1361, 0x1368),
+    (0x1680, 0x1680),
     (0x2000, 0x206F),  # general punctuation, joiners and marks of direction among them
     (0x20A0, 0x20CF),  # currencies
     (0x2190, 0x259F),  # arrows, mathematics, boxes

@@ -64,8 +64,8 @@ class TestKilledServer(KilledWriterSuite):
     def server(self, tmp_path):
         services = pytest.importorskip("services.mongodb", reason="tests/services of the repository is not to be had")
         server = services.MongoDB(tmp_path)
-        if server.find() is None:
-            absent("no MongoDB-wire server to start, and kill, is on this machine")
+        if not server.at_hand():
+            absent("no MongoDB-wire server to start, and kill, is on this machine; `make services` brings one")
         server.start()
         yield server
         server.stop()

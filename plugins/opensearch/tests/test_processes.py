@@ -56,7 +56,7 @@ class TestKilledServer(KilledWriterSuite):
         reason = "tests/services of the repository is not to be had"
         services = pytest.importorskip("services.opensearch", reason=reason)
         server = services.OpenSearch(tmp_path)
-        if server.find() is None:
+        if not server.at_hand():
             absent("no OpenSearch server to start, and kill, is on this machine: it takes Java and Maven")
         server.start()
         yield server

@@ -17,7 +17,7 @@ def _services():
 def private_server(directory, kind="PostgreSQL"):
     """A server, or the one of the system (``PostgreSQLOld``); without its program the test is skipped."""
     server = getattr(_services(), kind)(directory, environment={})
-    if server.find() is None:
+    if not server.at_hand():
         if os.environ.get("TURNKEEP_REQUIRE_SERVICES") == "1":
             pytest.fail(f"TURNKEEP_REQUIRE_SERVICES=1 promises the program of {kind}")
         pytest.skip(f"this machine has no program of {kind} to start")

@@ -20,7 +20,7 @@ def private_server(kind, directory):
     if str(TESTS) not in sys.path:
         sys.path.append(str(TESTS))
     server = getattr(importlib.import_module(f"services.{kind}"), KINDS[kind])(directory, environment={})
-    if server.find() is None:
+    if not server.at_hand():
         said = f"this machine has no program of {KINDS[kind]} to start"
         if os.environ.get("TURNKEEP_REQUIRE_SERVICES") == "1":
             pytest.fail(said)
