@@ -33,8 +33,13 @@ class Link:
         self._asking = False  # the client spoke last
         self._strike: Strike | None = None
 
-    async def run(self, host: str, port: int) -> None:
-        """Passes bytes on until one side closes, or the link is cut. Never cancelled: Python 3.11 would log it."""
+    def start(self, host: str, port: int) -> asyncio.Task[None]:
+        """Begins to pass bytes on, until one side closes or the link is cut; the task ends with everything closed."""
+        self._running = asyncio.create_task(self._run(host, port))
+        self._running.add_done_callback(self._end)
+        return self._running
+
+    async def _run(self, host: str, port: int) -> None:
         try:
             await self._connect_and_pump(host, port)
         finally:
@@ -45,22 +50,30 @@ class Link:
                 writer.close()
                 with suppress(OSError):  # what the other side saw is what counts
                     await writer.wait_closed()
-            self._ended.set()
+
+    def _end(self, _: object) -> None:
+        for writer in self._writers:  # a task can be cancelled while it closes them, and before it began
+            writer.transport.abort()
+        self._ended.set()
 
     async def _connect_and_pump(self, host: str, port: int) -> None:
-        connecting = asyncio.create_task(asyncio.open_connection(host, port))
+        connecting = asyncio.create_task(self._connect(host, port))
         self._tasks = [connecting]
         await asyncio.wait({connecting})
         if connecting.cancelled() or connecting.exception() is not None:
             return  # the client sees a connection that closes
         reader, writer = connecting.result()
-        self._writers.append(writer)
         asks = asyncio.create_task(self._pump("requests", self._client[0], writer))
         answers = asyncio.create_task(self._pump("replies", reader, self._client[1]))
         self._tasks = [asks, answers]
         await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         if self.lost:  # the server may be gone: the client does not hear of it
             await asyncio.wait({asks})
+
+    async def _connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(host, port)
+        self._writers.append(writer)
+        return reader, writer
 
     def cut(self) -> None:
         """Closes both connections at once."""

@@ -65,8 +65,6 @@ class FaultProxy:
         self._server.close()
         # Who is on the way in is let in, to be closed like the others; asyncio itself would drop the socket.
         await asyncio.gather(*(task for task in asyncio.all_tasks() if _lets_in(task)))
-        for _ in range(3):
-            await asyncio.sleep(0)
         while self._links:
             await asyncio.gather(*(link.aclose() for link in self._links))
         await self._server.wait_closed()
@@ -158,17 +156,14 @@ class FaultProxy:
         self._strikes = [strike for strike in self._strikes if strike not in due]
         return due[0] if due else None
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.count(connections=1)
         if self.weather.refusing:
             writer.transport.abort()
             return
         link = Link(self, reader, writer)
         self._links.add(link)
-        try:
-            await link.run(*self._target)
-        finally:
-            self._links.discard(link)
+        link.start(*self._target).add_done_callback(lambda _: self._links.discard(link))
 
 
 def _lets_in(task: asyncio.Task[object]) -> bool:
