@@ -240,14 +240,6 @@ async def test_pages_over_several_shards_show_each_once(cluster_url, names):
         assert lengths == sorted(lengths)
 
 
-async def test_a_space_that_only_java_knows_parts_no_word(cluster_url, names):
-    async with opened(cluster_url, names) as adapter:
-        await adapter.commit(new_commit(new_key(SCOPE), "left\u1680right", "left right"))
-        await refresh(cluster_url, names)
-        assert await said(adapter, "left") == ["left right"]
-        assert await said(adapter, '"left\u1680right"') == ["left\u1680right"]
-
-
 @pytest.mark.parametrize(
     ("analyzer", "asked", "text"),
     [

@@ -89,8 +89,7 @@ class Wording:
 
 
 def _spaced(words: Sequence[str]) -> str:
-    # The one character that is part of a word to us and a space to Java; no word has a _.
-    return " ".join(words).replace("\u1680", "_")
+    return " ".join(words)
 
 
 def _is_single(word: str) -> bool:
