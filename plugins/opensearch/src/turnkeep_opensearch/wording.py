@@ -41,12 +41,12 @@ class Wording:
         if "encoding" in item:
             return {}
         content: str = item["content"]
-        return {"words": _spaced(split_words(content)) if self.analyzer is None else fold(content)}
+        return {"words": " ".join(split_words(content)) if self.analyzer is None else fold(content)}
 
     def phrase(self, run: Sequence[str]) -> str:
         """Words that stand next to each other, as they are written in the field."""
         if self.analyzer is None:
-            return _spaced(run)
+            return " ".join(run)
         # An analyzer of a script without spaces knows words of several characters.
         pairs = zip(("", *run), run, strict=False)
         parts = (f"{'' if _is_single(before) and _is_single(word) else ' '}{word}" for before, word in pairs)
@@ -86,10 +86,6 @@ class Wording:
             if len(hits) < _PAGE:
                 return
             query["search_after"] = hits[-1]["sort"]
-
-
-def _spaced(words: Sequence[str]) -> str:
-    return " ".join(words)
 
 
 def _is_single(word: str) -> bool:
