@@ -29,21 +29,12 @@ async def receive(reader):
 
 
 @contextmanager
-def aborting(writer):
-    """Closes it at the end, also where somebody does not read what was sent: a close would wait for that."""
-    try:
-        yield
-    finally:
-        writer.transport.abort()
-
-
-@contextmanager
 def serving(store=None):
     """The URL of a server that runs in a thread of its own."""
     store = store or MemoryAdapter()
 
     async def serve(reader, writer):
-        with suppress(asyncio.IncompleteReadError, asyncio.CancelledError, OSError), aborting(writer):
+        with suppress(asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             while True:
                 operation, arguments, options = await receive(reader)
                 try:
@@ -52,11 +43,10 @@ def serving(store=None):
                     answer = False, error
                 await send(writer, answer)
 
-    connections = []
-
     def connected(reader, writer):
-        # One whose task is cancelled before it began would stay open.
-        connections.append((writer, asyncio.get_running_loop().create_task(serve(reader, writer))))
+        # However the task ends, also before it began. Aborted: a close would wait for who does not read what was sent.
+        task = loop.create_task(serve(reader, writer))
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -74,8 +64,6 @@ def serving(store=None):
             for task in serving:
                 task.cancel()
             await asyncio.gather(*serving, return_exceptions=True)
-            for writer, _ in connections:
-                writer.transport.abort()
             await asyncio.sleep(0.01)  # transports close in the next rounds
 
         asyncio.run_coroutine_threadsafe(end(), loop).result(10)
