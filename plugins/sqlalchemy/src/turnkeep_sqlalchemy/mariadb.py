@@ -7,12 +7,13 @@ one. (This is not the protocol's multi-statement mode, which an injected semicol
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import bindparam, column, text
 from sqlalchemy.types import NullType
 
+from turnkeep_sqlalchemy.columns import from_naive
 from turnkeep_sqlalchemy.loading import Loaded, split
 from turnkeep_sqlalchemy.statements import MESSAGE
 from turnkeep_sqlalchemy.store import Store
@@ -128,11 +129,7 @@ class MariaDBStore(Store):
 def _values(fields: Iterable[Any]) -> list[Any]:
     """Fields as the driver gives them, as they were given to it: text in a binary column, and instants."""
     return [
-        field.decode()
-        if field.__class__ is bytes
-        else field.replace(tzinfo=UTC)
-        if field.__class__ is datetime
-        else field
+        field.decode() if field.__class__ is bytes else from_naive(field) if field.__class__ is datetime else field
         for field in fields
     ]
 
