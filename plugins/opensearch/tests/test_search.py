@@ -240,6 +240,14 @@ async def test_pages_over_several_shards_show_each_once(cluster_url, names):
         assert lengths == sorted(lengths)
 
 
+async def test_a_space_of_few_scripts_parts_words_here_too(cluster_url, names):
+    async with opened(cluster_url, names) as adapter:
+        await adapter.commit(new_commit(new_key(SCOPE), "left\u1680right", "left right"))
+        await refresh(cluster_url, names)
+        assert sorted(await said(adapter, "left")) == ["left right", "left\u1680right"]
+        assert sorted(await said(adapter, '"left\u1680right"')) == ["left right", "left\u1680right"]
+
+
 @pytest.mark.parametrize(
     ("analyzer", "asked", "text"),
     [
