@@ -354,7 +354,7 @@ class Gateway:
         """Lets the listeners change or refuse what is about to be stored."""
         plugins = self.plugins
         draft.settle_status()
-        await self.agree_on_data(draft)
+        await self._agree_on_data(draft)
         await self._filter_appended(draft)
         if plugins.listens("before_commit"):
             shown = draft.view()
@@ -363,7 +363,12 @@ class Gateway:
                 draft.apply(wanted)
             await self._filter_appended(draft)  # what that listener has put into the turn
 
-    async def agree_on_data(self, draft: Draft) -> None:
+    async def set_data(self, draft: Draft, data: dict[str, Any]) -> None:
+        """Stages data once the schema and the listeners have agreed to it."""
+        draft.set_data(data)
+        await self._agree_on_data(draft)
+
+    async def _agree_on_data(self, draft: Draft) -> None:
         """Asks the listeners about data that they were not asked about yet."""
         if draft.state._data == draft.agreed:
             return

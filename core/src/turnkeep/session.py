@@ -258,7 +258,7 @@ class SessionManager:
             return
 
         async def change(draft: Draft) -> None:
-            await self._update_data(draft, merge(draft.state.data, changes))
+            await self._gateway.set_data(draft, merge(draft.state.data, changes))
 
         await self._edit(change)
 
@@ -266,7 +266,7 @@ class SessionManager:
         """Empties the collected data. Raises as ``set_data``."""
 
         async def change(draft: Draft) -> None:
-            await self._update_data(draft, {})
+            await self._gateway.set_data(draft, {})
 
         await self._edit(change)
 
@@ -492,11 +492,6 @@ class SessionManager:
             raise
         assert snapshot is not None
         return snapshot
-
-    async def _update_data(self, draft: Draft, data: dict[str, Any]) -> None:
-        """Stages data once the schema and the listeners have agreed to it."""
-        draft.set_data(data)
-        await self._gateway.agree_on_data(draft)
 
 
 class SessionTurn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 import pytest
@@ -27,8 +28,10 @@ from turnkeep import (
     hookimpl,
     tool,
 )
+from turnkeep.agent.run import Run
 from turnkeep.hookspecs import HOOKS
 from turnkeep.providers import ProviderReply
+from turnkeep.turn import Draft, OpenTurn
 from turnkeep_testkit.scripted import ScriptedProvider
 
 from .kit import booking, call, last_text, texts, visible
@@ -1096,3 +1099,29 @@ def test_an_empty_url_is_not_taken_for_memory():
 def test_an_agent_set_up_wrongly_is_refused(options):
     with pytest.raises(InvalidArgument):
         Agent(**{"name": "a", "provider": ScriptedProvider(), **options})
+
+
+async def test_a_turn_leaves_nothing_to_the_garbage_collector(memory):
+    """A turn that refers to itself keeps the history it has read until the collector runs, which costs every turn."""
+    persistence = await memory.connect()
+    agent = make(persistence, always="hello")
+    refused = make(persistence, always=ValueError)
+
+    async def take_turns():
+        await agent.respond("hello", session_id="s")
+        async with agent.stream("hello", session_id="s") as stream:
+            assert [piece async for piece in stream]
+        with pytest.raises(ProviderError):
+            await refused.respond("hello", session_id="s")
+
+    def turns_in_memory():
+        return sum(type(thing) in {Run, Draft, OpenTurn} for thing in gc.get_objects())
+
+    gc.collect()
+    before = turns_in_memory()
+    gc.disable()
+    try:
+        await take_turns()
+        assert turns_in_memory() == before
+    finally:
+        gc.enable()

@@ -55,7 +55,6 @@ class Run:
 
     def __init__(self, agent: Agent, gateway: Gateway, turn: OpenTurn, emit: ReplyStream | None) -> None:
         self._agent = agent
-        self._gateway = gateway
         self._plugins = plugins = gateway.plugins
         self._turn = turn
         self._draft: Draft = turn.draft
@@ -68,6 +67,8 @@ class Run:
         self.spoken: bool = False
         self.reply: Reply | None = None
         self.called: list[Tool] = []
+        # Not a method of this object: a turn that refers to itself would stay in memory, with all it has read.
+        self._set_data = partial(gateway.set_data, turn.draft)
         self.progress: Progress = Progress(agent._routes, turn, self._set_data, plugins.offload)
 
     @property
@@ -219,11 +220,6 @@ class Run:
         if noted:
             self._draft.stage(state.replace(collected_by=state.collected_by | noted))
         return True
-
-    async def _set_data(self, data: dict[str, Any]) -> None:
-        """Stages data once the schema and the listeners have agreed to it."""
-        self._draft.set_data(data)
-        await self._gateway.agree_on_data(self._draft)
 
     async def _take_route(self, answer: ProviderReply) -> bool:
         """Enters the route the provider chose; False where it chose none, or the one the conversation is on."""
