@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import pytest
 
-from turnkeep_postgres import PostgreSQLAdapter
+from turnkeep_postgres import PostgreSQLAdapter, commits
 from turnkeep_postgres import schema as schema_module
 from turnkeep_postgres.statements import Migration
 from turnkeep_testkit import (
@@ -120,6 +120,18 @@ class TestPooler(
     SearchSuite,
 ):
     variable = POOLER
+
+
+class TestImports(
+    OnServer, AtomicTurnSuite, CompareAndSwapSuite, IdempotencySuite, ConcurrencySuite, CancellationSuite, DeleteSuite
+):
+    """Every message is copied in, as those of large commits are; through a pooler, where it needs a transaction."""
+
+    variable = POOLER
+
+    @pytest.fixture(autouse=True)
+    def _imported(self, monkeypatch):
+        monkeypatch.setattr(commits, "_IMPORTED", 1)
 
 
 class TestServerClock(OnServer, ExpirySuite, IdempotencySuite):

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from turnkeep_postgres import PostgreSQLAdapter
+from turnkeep_postgres import PostgreSQLAdapter, commits
 from turnkeep_testkit.faults import DriverCalls, DriverFaultSuite
 
 from .kit import schema, server_url
@@ -30,4 +30,29 @@ class TestStatements(DriverFaultSuite):
                 raise
 
         monkeypatch.setattr(psycopg.AsyncCursor, "execute", failing)
+        return calls
+
+
+class TestImports(DriverFaultSuite):
+    """Messages are copied in: each wait for the server fails in turn, those around the transaction included."""
+
+    @pytest.fixture
+    def make_adapter(self, schema, monkeypatch):
+        monkeypatch.setattr(commits, "_IMPORTED", 1)
+        return lambda: PostgreSQLAdapter(server_url(), schema=schema)
+
+    @pytest.fixture
+    def driver_calls(self, monkeypatch):
+        calls = DriverCalls(lambda: psycopg.OperationalError("made up"))
+        wait = psycopg.AsyncConnection.wait
+
+        async def failing(connection, generator, *arguments, **options):
+            try:
+                with calls.call(generator.__qualname__):
+                    return await wait(connection, generator, *arguments, **options)
+            except psycopg.OperationalError:
+                connection.pgconn.finish()
+                raise
+
+        monkeypatch.setattr(psycopg.AsyncConnection, "wait", failing)
         return calls

@@ -20,7 +20,7 @@ from turnkeep_postgres._errors import RESTARTABLE, outcome_unknown, translate
 from turnkeep_postgres.values import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from turnkeep_postgres.connections import Connection, Source
 
@@ -41,14 +41,33 @@ class Reply(NamedTuple):
     """An earlier answer was lost: if it had taken effect then, these rows do not show it."""
 
 
-class Call:
-    """A statement under way."""
+class Import(NamedTuple):
+    """Rows that a statement's own row is followed by, in one transaction with it; none where it has no row."""
 
-    def __init__(self, source: Source, sql: bytes, parameters: Mapping[str, object], operation: str) -> None:
+    sql: bytes
+    """``COPY … FROM STDIN``, in binary."""
+    types: tuple[str, ...]
+    """Of the columns."""
+    rows: Callable[[tuple[Any, ...]], Iterable[tuple[object, ...]]]
+    """What is imported, given the statement's row."""
+
+
+class Call:
+    """A statement under way, or one with an import behind it."""
+
+    def __init__(
+        self,
+        source: Source,
+        sql: bytes,
+        parameters: Mapping[str, object],
+        operation: str,
+        following: Import | None = None,
+    ) -> None:
         self._source = source
         self._sql = sql
         self._parameters = parameters
         self._operation = operation
+        self._following = following
         self._connection: Connection | None = None  # which is working on it
         self._sent = False
         self._asking: asyncio.Task[None] | None = None  # the server to stop
@@ -76,9 +95,10 @@ class Call:
         connection = await self._source.borrow()
         self._connection, self._sent = connection, True
         try:
-            cursor = Cursor(connection)
-            await cursor.execute(self._sql, self._parameters, binary=True)
-            return await cursor.fetchall()
+            if self._following is None:
+                return await self._execute(Cursor(connection))
+            async with connection.transaction():
+                return await self._import(Cursor(connection), self._following)
         except psycopg.OperationalError as error:
             if connection.closed:
                 self.lost = error
@@ -89,6 +109,19 @@ class Call:
                 # The server may hear of it later still, and would stop the next statement instead.
                 connection.pgconn.finish()
             await self._source.give_back(connection)
+
+    async def _execute(self, cursor: Cursor) -> Rows:
+        await cursor.execute(self._sql, self._parameters, binary=True)
+        return await cursor.fetchall()
+
+    async def _import(self, cursor: Cursor, following: Import) -> Rows:
+        found = await self._execute(cursor)
+        if found:
+            async with cursor.copy(following.sql) as copy:
+                copy.set_types(following.types)
+                for row in following.rows(found[0]):
+                    await copy.write_row(row)
+        return found
 
     @property
     def is_sent(self) -> bool:
@@ -128,16 +161,22 @@ async def read(source: Source, sql: bytes, parameters: Mapping[str, object], ope
 
 
 async def write(
-    source: Source, sql: bytes, parameters: Mapping[str, object], operation: str, *, commit_id: str = ""
+    source: Source,
+    sql: bytes,
+    parameters: Mapping[str, object],
+    operation: str,
+    *,
+    commit_id: str = "",
+    following: Import | None = None,
 ) -> Reply:
-    """What a statement answers that takes effect at most once, however often it is sent.
+    """What a statement answers that takes effect at most once, however often it is sent; with what follows it, if any.
 
     Cancelled, it settles: ``CancelledError`` means no effect, a reply is what it would have been.
 
     Raises:
         CommitOutcomeUnknown: nobody knows.
     """
-    call = Call(source, sql, parameters, operation)
+    call = Call(source, sql, parameters, operation, following)
     try:
         rows = await asyncio.shield(call.task)
     except asyncio.CancelledError as cancelled:

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any, Final
 from turnkeep.contract import UNCHANGED, Committed, Expect, Token
 from turnkeep.ids import new_id
 from turnkeep.judge import PastCommit
+from turnkeep_postgres.calls import Import
 from turnkeep_postgres.messages import to_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from turnkeep.contract import Commit
 
 PAST_WIDTH: Final = 8
 """How many columns a remembered commit has."""
+
+_IMPORTED: Final = 1000
+"""A commit of so many messages is imported: a tenth faster (measured), in spite of a few more round trips."""
+
+_TYPES: Final = (*("text",) * 3, *("int8",) * 2, *("text",) * 13, *("timestamptz",) * 2)
+"""Of the columns that ``copy_messages`` names."""
 
 
 def to_parameters(commit: Commit, now: datetime | None) -> dict[str, object]:
@@ -40,7 +47,25 @@ def to_parameters(commit: Commit, now: datetime | None) -> dict[str, object]:
         "data": commit.data,
         "state": commit.state,
     }
-    return parameters | to_arrays(commit.messages)
+    return parameters | to_arrays(() if is_imported(commit) else commit.messages)
+
+
+def is_imported(commit: Commit) -> bool:
+    """Whether its messages follow the statement, and are not in it."""
+    return len(commit.messages) >= _IMPORTED
+
+
+def to_import(commit: Commit, sql: bytes) -> Import:
+    """The messages of a commit, to be copied in behind its statement."""
+
+    def rows(answered: Sequence[Any]) -> Iterator[tuple[object, ...]]:
+        result = to_committed(commit, answered)
+        life = (commit.key.scope.namespace, commit.key.session_id, result.token.incarnation)
+        first = result.first_seq or 0
+        for seq, message in enumerate(commit.messages, first):
+            yield (*life, seq, first, commit.commit_id, *message, result.time)
+
+    return Import(sql, _TYPES, rows)
 
 
 def to_create(commit: Commit, now: datetime | None) -> dict[str, object]:

@@ -123,6 +123,7 @@ class Queries:
     read_messages: Scoped
     create: Scoped
     commit: Scoped
+    copy_messages: Scoped
     delete: Scoped
     delete_owner: Scoped
     list_status: Scoped

@@ -14,7 +14,7 @@ from turnkeep.judge import find_visible, is_live, judge, session_conflict, sessi
 from turnkeep.tallies import Group, add_up
 from turnkeep_postgres import calls
 from turnkeep_postgres._errors import NAME, outcome_unknown
-from turnkeep_postgres.commits import PAST_WIDTH, to_committed, to_create, to_past, to_update
+from turnkeep_postgres.commits import PAST_WIDTH, is_imported, to_committed, to_create, to_import, to_past, to_update
 from turnkeep_postgres.messages import MESSAGE_WIDTH, check_stretch, from_rows
 from turnkeep_postgres.search import has_phrases, search_parameters, to_search_page
 from turnkeep_postgres.sessions import (
@@ -138,8 +138,11 @@ class Store:
         raise StorageUnavailable("the session was another each time it was looked at; try again", adapter=NAME)
 
     async def _try(self, sql: bytes, parameters: dict[str, object], commit: Commit, *, lost: bool) -> calls.Reply:
+        following = to_import(commit, self._queries.copy_messages.anyone) if is_imported(commit) else None
         try:
-            return await calls.write(self._source, sql, parameters, "commit", commit_id=commit.commit_id)
+            return await calls.write(
+                self._source, sql, parameters, "commit", commit_id=commit.commit_id, following=following
+            )
         except CorruptRecord as error:
             if isinstance(error.__cause__, UniqueViolation):
                 # Somebody sent the same commit, or created the same session, after this statement had begun.

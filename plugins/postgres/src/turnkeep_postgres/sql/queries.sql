@@ -264,6 +264,12 @@ added AS (
 SELECT incarnation, version, old_commit, last_seq, last_seq - floor AS message_count, updated_at, expires_at
 FROM changed;
 
+-- name: copy_messages
+-- Many messages, in the transaction of the commit or the create that counted them.
+COPY turnkeep_messages (namespace, session_id, incarnation, seq, turn_seq, commit_id, id, role, content, encoding, name,
+    tool_calls, tool_call_id, route, step, event, metadata, reply, created_at, committed_at)
+FROM STDIN (FORMAT binary);
+
 -- name: delete
 -- Removes a session, at the token if one is given; messages and commits go with it by their foreign keys.
 DELETE FROM turnkeep_sessions
