@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -25,7 +25,7 @@ from turnkeep_sqlalchemy.store import first_result
 from turnkeep_sqlalchemy.tables import read_names, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -302,7 +302,7 @@ class SQLAlchemyAdapter(StorageAdapter):
         self,
         work: Callable[[AsyncConnection], Awaitable[T]],
         operation: str,
-        resolve: Callable[[], Awaitable[T | None]] | None = None,
+        resolve: Callable[[], Coroutine[Any, Any, T | None]] | None = None,
     ) -> T:
         """Does work in a transaction."""
 

@@ -186,7 +186,7 @@ class Connections:
         operation: str,
         *,
         commit_id: str,
-        resolve: Callable[[], Awaitable[T | None]] | None = None,
+        resolve: Callable[[], Coroutine[Any, Any, T | None]] | None = None,
     ) -> T:
         """Does work that writes, and settles if it is cancelled.
 
@@ -212,16 +212,19 @@ class Connections:
                 raise
             return await _uncancelled(self._ask(resolve, operation, commit_id))
 
-    async def _ask(self, resolve: Callable[[], Awaitable[T | None]] | None, operation: str, commit_id: str) -> T:
+    async def _ask(
+        self, resolve: Callable[[], Coroutine[Any, Any, T | None]] | None, operation: str, commit_id: str
+    ) -> T:
         """What came of a write whose answer is lost."""
-        try:
-            async with asyncio.timeout(_SETTLE_SECONDS):
-                found = None if resolve is None else await resolve()
-        except Exception:  # noqa: BLE001 - whatever it is, nobody can tell
-            found = None
-        if found is None:
-            raise _unknown(operation, commit_id)
-        return found
+        if resolve is not None:
+            asking = self._start(resolve())
+            await asyncio.wait({asking}, timeout=_SETTLE_SECONDS)
+            asking.cancel()  # not waited for: it has to settle in its turn, and the caller was promised an end
+            if asking.done() and not asking.cancelled() and asking.exception() is None:
+                found = asking.result()
+                if found is not None:
+                    return found
+        raise _unknown(operation, commit_id)
 
     async def _repeat(
         self, work: Callable[[Attempt], Awaitable[T]], attempt: Attempt, operation: str, commit_id: str
