@@ -269,7 +269,8 @@ class MongoDB:
     async def own_query(self, terms: Terms, owner: str) -> int:
         """How many it finds."""
         found: list[tuple[float, str, int]] = []
-        heads = self._sessions.find({"namespace": NAMESPACE, "user_id": owner}, {"collected_data": 0, "state": 0})
+        living = {"namespace": NAMESPACE, "user_id": owner, "expires_us": {"$not": {"$lte": time.time_ns() // 1000}}}
+        heads = self._sessions.find(living, {"collected_data": 0, "state": 0})
         async for head in heads:
             items = [item for item in head["tail"] if item["seq"] > head["flushed"]]
             items += await self._messages.find({"session": head["_id"], "incarnation": head["incarnation"]}).to_list()
