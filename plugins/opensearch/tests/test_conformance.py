@@ -92,6 +92,13 @@ class TestRefreshed(ListSuite, ReadYourWritesSuite, SearchSuite, StatefulSuite):
     def make_adapter(self, cluster_url, shared_names, fake_clock):
         return lambda: from_url(named(cluster_url, shared_names, refresh="true"), clock=fake_clock)
 
+    @pytest.fixture(autouse=True)
+    def _every_day(self, request, pytestconfig):
+        if request.function.__qualname__.startswith("StatefulSuite") and not pytestconfig.getoption(
+            "turnkeep_campaign"
+        ):
+            pytest.skip("random steps are taken every day without a refresh only; --turnkeep-campaign takes them with")
+
 
 class TestClientHandedIn(AtomicTurnSuite, DeleteSuite):
     """With the server's own clock, and a driver that repeats what was not answered."""

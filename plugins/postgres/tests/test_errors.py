@@ -188,7 +188,7 @@ async def test_server_processes_that_are_ended_between_calls_are_not_noticed(sch
         key = new_key()
         first = await adapter.commit(new_commit(key, "one"))
         await asyncio.gather(*(adapter.load(key, LoadQuery()) for _ in range(3)))
-        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{schema}'"
+        ended = f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = '{schema}'"
         assert len(run_sql(server_url(), ended)) >= 3
         second = await adapter.commit(new_commit(key, "two", expect=first.token))
         assert (second.replayed, second.contiguous, second.message_count) == (False, True, 2)

@@ -56,7 +56,8 @@ async def test_a_password_that_is_changed_while_the_store_is_open(server, schema
         boss = as_superuser(replaced(server, password=""))
         run_sql(boss, "ALTER ROLE guarded PASSWORD 'another'")
         try:
-            run_sql(boss, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{schema}'")
+            ended = f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = '{schema}'"
+            run_sql(boss, ended)
             for call in (
                 lambda: adapter.load(key, LoadQuery()),
                 lambda: adapter.commit(new_commit(key, "two", expect=first.token)),

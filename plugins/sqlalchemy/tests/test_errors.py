@@ -214,12 +214,11 @@ async def test_connections_that_died_in_the_pool_are_replaced(tmp_path):
             async with connected(place.server) as other:
                 await other.execute(
                     text(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
                         "AND usename = current_user AND query LIKE :query"
                     ),
                     {"query": f"%{place.name}%"},
                 )
-            await asyncio.sleep(0.1)
             assert (await adapter.commit(new_commit(key, "again", expect=created.token))).token.version == 2
             assert len((await adapter.load(key, LoadQuery())).messages) == 2
 
