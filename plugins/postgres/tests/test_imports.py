@@ -1,6 +1,7 @@
 """Commits of many messages, which are copied in: as whole, as exact and as repeatable as all others."""
 
 import asyncio
+import secrets
 
 import psycopg
 import pytest
@@ -95,8 +96,8 @@ async def test_a_connection_lost_in_the_middle_stores_all_once(schema, monkeypat
         nonlocal rows
         rows += 1
         if rows == MANY // 2:
-            query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{schema}'"
-            await asyncio.to_thread(run_sql, server_url(), query)
+            ended = f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = '{schema}'"
+            await asyncio.to_thread(run_sql, server_url(), ended)
         await write_row(copy, row)
 
     monkeypatch.setattr(psycopg.AsyncCopy, "write_row", killed)
@@ -126,6 +127,29 @@ async def test_a_cancelled_import_leaves_nothing(schema, monkeypatch):
         assert isinstance(outcome, Exception | asyncio.CancelledError)
         assert count_rows(server_url(), schema, key) == 3
         assert len((await adapter.load(key, LoadQuery())).messages) == 1
+
+
+async def test_row_level_security_which_refuses_to_copy_changes_nothing(schema, copied):
+    url, role = server_url(), f"kit_{secrets.token_hex(6)}"
+    async with opened(url, schema=schema):
+        pass
+    run_sql(
+        url,
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT {role} TO CURRENT_USER",
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}",
+        f"ALTER TABLE {schema}.turnkeep_messages ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY everything ON {schema}.turnkeep_messages USING (true) WITH CHECK (true)",
+    )
+    try:
+        async with opened(replaced(url, user=role), schema=schema) as adapter:
+            key = new_key()
+            done = await adapter.commit(new_commit(key, *many()))
+            assert (len(copied), done.message_count, done.replayed) == (1, MANY, False)
+            assert len((await adapter.load(key, LoadQuery())).messages) == MANY
+    finally:
+        run_sql(url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 async def test_a_history_of_thousands_is_imported(schema, copied):

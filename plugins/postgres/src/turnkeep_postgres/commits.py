@@ -26,8 +26,8 @@ _TYPES: Final = (*("text",) * 3, *("int8",) * 2, *("text",) * 13, *("timestamptz
 """Of the columns that ``copy_messages`` names."""
 
 
-def to_parameters(commit: Commit, now: datetime | None) -> dict[str, object]:
-    """What both statements that commit take."""
+def to_parameters(commit: Commit, now: datetime | None, *, imported: bool) -> dict[str, object]:
+    """What both statements that commit take; without the messages where those are imported."""
     change = commit.head
     parameters: dict[str, object] = {
         "now": now,
@@ -47,11 +47,11 @@ def to_parameters(commit: Commit, now: datetime | None) -> dict[str, object]:
         "data": commit.data,
         "state": commit.state,
     }
-    return parameters | to_arrays(() if is_imported(commit) else commit.messages)
+    return parameters | to_arrays(() if imported else commit.messages)
 
 
-def is_imported(commit: Commit) -> bool:
-    """Whether its messages follow the statement, and are not in it."""
+def is_large(commit: Commit) -> bool:
+    """Whether its messages had better be imported."""
     return len(commit.messages) >= _IMPORTED
 
 
@@ -68,16 +68,16 @@ def to_import(commit: Commit, sql: bytes) -> Import:
     return Import(sql, _TYPES, rows)
 
 
-def to_create(commit: Commit, now: datetime | None) -> dict[str, object]:
+def to_create(commit: Commit, now: datetime | None, *, imported: bool) -> dict[str, object]:
     """What ``create`` takes."""
-    return to_parameters(commit, now) | {"user_id": commit.user_id, "incarnation": new_id()}
+    return to_parameters(commit, now, imported=imported) | {"user_id": commit.user_id, "incarnation": new_id()}
 
 
-def to_update(commit: Commit, now: datetime | None) -> dict[str, object]:
+def to_update(commit: Commit, now: datetime | None, *, imported: bool) -> dict[str, object]:
     """What ``commit`` takes."""
     expected = commit.expect if isinstance(commit.expect, Token) else None
     owner = commit.key.scope.owner
-    return to_parameters(commit, now) | {
+    return to_parameters(commit, now, imported=imported) | {
         "owner": owner if isinstance(owner, str) else None,
         "drop_history": commit.drop_history,
         "sets_agent_name": commit.head.agent_name is not UNCHANGED,

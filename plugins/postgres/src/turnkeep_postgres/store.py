@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from psycopg.errors import UniqueViolation
+from psycopg.errors import FeatureNotSupported, UniqueViolation
 
 from turnkeep.contract import ANYONE, WIDEN_LIMIT, Erased, Expect, MessagePage, StoredSession, Swept
 from turnkeep.errors import CorruptRecord, StorageError, StorageUnavailable
@@ -14,7 +14,7 @@ from turnkeep.judge import find_visible, is_live, judge, session_conflict, sessi
 from turnkeep.tallies import Group, add_up
 from turnkeep_postgres import calls
 from turnkeep_postgres._errors import NAME, outcome_unknown
-from turnkeep_postgres.commits import PAST_WIDTH, is_imported, to_committed, to_create, to_import, to_past, to_update
+from turnkeep_postgres.commits import PAST_WIDTH, is_large, to_committed, to_create, to_import, to_past, to_update
 from turnkeep_postgres.messages import MESSAGE_WIDTH, check_stretch, from_rows
 from turnkeep_postgres.search import has_phrases, search_parameters, to_search_page
 from turnkeep_postgres.sessions import (
@@ -120,14 +120,24 @@ class Store:
 
     async def commit(self, commit: Commit) -> Committed:
         """Makes a commit durable; where it did not take effect, ``judge`` says why, or what it did before."""
+        try:
+            return await self._commit(commit, imported=is_large(commit))
+        except StorageError as error:
+            # Row-level security on the messages refuses COPY, and that alone.
+            if not (is_large(commit) and isinstance(error.__cause__, FeatureNotSupported)):
+                raise
+        return await self._commit(commit, imported=False)
+
+    async def _commit(self, commit: Commit, *, imported: bool) -> Committed:
         if commit.expect is Expect.NEW:
-            sql, parameters = self._queries.create.anyone, to_create(commit, self._now())
+            sql, parameters = self._queries.create.anyone, to_create(commit, self._now(), imported=imported)
         else:
             sql = self._queries.commit.seen_by(commit.key.scope.owner)
-            parameters = to_update(commit, self._now())
+            parameters = to_update(commit, self._now(), imported=imported)
+        following = to_import(commit, self._queries.copy_messages.anyone) if imported else None
         lost = False
         for _ in range(_ATTEMPTS):
-            reply = await self._try(sql, parameters, commit, lost=lost)
+            reply = await self._try(sql, parameters, commit, following, lost=lost)
             if reply.rows:
                 return to_committed(commit, reply.rows[0])
             lost = lost or reply.repeated
@@ -137,8 +147,9 @@ class Store:
                 return replace(first, replayed=False, contiguous=commit.expect is not Expect.ANY) if lost else first
         raise StorageUnavailable("the session was another each time it was looked at; try again", adapter=NAME)
 
-    async def _try(self, sql: bytes, parameters: dict[str, object], commit: Commit, *, lost: bool) -> calls.Reply:
-        following = to_import(commit, self._queries.copy_messages.anyone) if is_imported(commit) else None
+    async def _try(
+        self, sql: bytes, parameters: dict[str, object], commit: Commit, following: calls.Import | None, *, lost: bool
+    ) -> calls.Reply:
         try:
             return await calls.write(
                 self._source, sql, parameters, "commit", commit_id=commit.commit_id, following=following
