@@ -10,8 +10,7 @@ import random
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from turnkeep import codec
 from turnkeep._deadlines import Deadlines
@@ -24,7 +23,6 @@ from turnkeep.errors import (
     CorruptRecord,
     DataTooNew,
     InvalidArgument,
-    PersistenceClosed,
     SessionConflict,
     StorageError,
     StorageTimeout,
@@ -34,6 +32,7 @@ from turnkeep.errors import (
 from turnkeep.gates import Gates
 from turnkeep.hooks import SessionView
 from turnkeep.ids import check_id, new_id
+from turnkeep.lifetime import Lifetime
 from turnkeep.limits import ID_BYTES
 from turnkeep.turn import Draft, TurnView, refuse_stored
 
@@ -78,7 +77,7 @@ class Gateway:
         self.documents: Documents = Documents(policy.namespace, policy.limits, plugins.payload_filter)
         self.gates: Gates = Gates()
         self.opened: Callable[[], Awaitable[None]] | None = None
-        self._lifetime = _Lifetime(adapter, auto_create=auto_create, timeout=policy.timeout)
+        self._lifetime = Lifetime(adapter, auto_create=auto_create, timeout=policy.timeout)
         self._deadlines = Deadlines(policy.timeout)
 
     def heard_by(self, plugins: Plugins) -> Gateway:
@@ -476,50 +475,6 @@ class Gateway:
             notices.append(partial(plugins.on_session_completed, session))
         if plugins.listens("on_session_committed"):
             notices.append(partial(plugins.on_session_committed, session, turn))
-
-
-class _Lifetime:
-    """Opens an adapter once, however many ask at the same time, and closes it when the last who opened it closes."""
-
-    _openings: ClassVar[WeakKeyDictionary[StorageAdapter, int]] = WeakKeyDictionary()
-
-    def __init__(self, adapter: StorageAdapter, *, auto_create: bool, timeout: float) -> None:
-        self._adapter = adapter
-        self._auto_create = auto_create
-        self._timeout = timeout
-        self._lock = asyncio.Lock()
-        self.is_open = False
-        self.closed = False
-
-    async def open(self) -> bool:
-        """Opens; False where it was open already."""
-        async with self._lock:
-            if self.closed:
-                raise PersistenceClosed("this persistence was closed; connect again")
-            if self.is_open:
-                return False
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await self._adapter.open(auto_create=self._auto_create)
-            except TimeoutError as error:
-                raise StorageTimeout(
-                    f"{self._adapter.name} could not be opened within {self._timeout:g} s",
-                    adapter=self._adapter.name,
-                    operation="open",
-                ) from error
-            self._openings[self._adapter] = self._openings.get(self._adapter, 0) + 1
-            self.is_open = True
-            return True
-
-    async def aclose(self) -> None:
-        async with self._lock:
-            self.closed = True
-            if not self.is_open:
-                return
-            self.is_open = False
-            self._openings[self._adapter] -= 1
-            if not self._openings[self._adapter]:
-                await asyncio.shield(self._adapter.aclose())
 
 
 async def back_off(attempt: int) -> None:
