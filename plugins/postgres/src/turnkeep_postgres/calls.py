@@ -70,6 +70,7 @@ class Call:
         self._following = following
         self._connection: Connection | None = None  # which is working on it
         self._sent = False
+        self._abandoned = False
         self._asking: asyncio.Task[None] | None = None  # the server to stop
         self.lost: psycopg.Error | None = None
         """What broke a connection on which it may have been sent."""
@@ -84,7 +85,7 @@ class Call:
             except psycopg.Error as error:
                 if error.sqlstate in RESTARTABLE and restarts < RESTARTS:
                     restarts += 1
-                elif error is self.lost and deaths <= self._source.size:
+                elif error is self.lost and deaths <= self._source.size and not self._abandoned:
                     # After a restart of the server every idle connection of a pool is dead, and only using it tells.
                     deaths += 1
                 else:
@@ -140,6 +141,7 @@ class Call:
 
     async def abandon(self) -> None:
         """Closes its connection, so that nobody reads what may still arrive, and ends it."""
+        self._abandoned = True  # psycopg may answer the cancellation by an error of the closed connection
         if self._connection is not None:
             self._connection.pgconn.finish()
         if self._connection is not None or not self._sent:  # otherwise it is giving its connection back
