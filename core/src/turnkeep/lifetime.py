@@ -32,8 +32,8 @@ class Lifetime:
         self._auto_create = auto_create
         self._timeout = timeout
         self._lock = asyncio.Lock()
-        self.is_open = False
-        self.closed = False
+        self.is_open: bool = False
+        self.closed: bool = False
 
     async def open(self) -> bool:
         """Opens; False where it was open already."""

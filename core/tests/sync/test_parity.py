@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import turnkeep
-from turnkeep import agent, connecting, paging, persistence, session, sync
+from turnkeep import agent, connecting, paging, persistence, session, session_turn, sync
 from turnkeep.providers import GuidedProvider
 
 PAIRS = {
@@ -16,7 +16,7 @@ PAIRS = {
     "Persistence": (persistence.Persistence, sync.Persistence),
     "SessionManager": (session.SessionManager, sync.SessionManager),
     "ReplyStream": (agent.ReplyStream, sync.ReplyStream),
-    "SessionTurn": (session.SessionTurn, sync.SessionTurn),
+    "SessionTurn": (session_turn.SessionTurn, sync.SessionTurn),
     "Page": (paging.Page, sync.Page),
 }
 RENAMED = {"aclose": "close", "__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__"}

@@ -14,6 +14,7 @@ from turnkeep.turn import Joinable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from turnkeep import session_turn
     from turnkeep.messages import Message, Role
     from turnkeep.models import SessionState, Unset
     from turnkeep.sync._bound import Source
@@ -157,7 +158,7 @@ class SessionManager(Bound[session.SessionManager]):
 class SessionTurn:
     """What ``SessionManager.turn`` returns: ``with session.turn() as turn``."""
 
-    def __init__(self, turn: session.SessionTurn, door: Door) -> None:
+    def __init__(self, turn: session_turn.SessionTurn, door: Door) -> None:
         self._turn = turn
         self._door = door
 
