@@ -103,8 +103,8 @@ class TestOld(OnServer, AdapterSuite):
     @pytest.fixture(autouse=True)
     def _every_day(self, request, pytestconfig):
         theme = request.function.__module__.rpartition(".")[2]
-        if theme in {"exact", "isolation"} and not pytestconfig.getoption("turnkeep_campaign"):
-            pytest.skip("every text every day on one server only; --turnkeep-campaign runs them on all")
+        if theme in {"exact", "isolation", "stateful"} and not pytestconfig.getoption("turnkeep_campaign"):
+            pytest.skip("every text and random steps every day on one server only; --turnkeep-campaign: on all")
 
 
 class TestPooler(

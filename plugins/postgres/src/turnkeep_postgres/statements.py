@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -137,6 +138,7 @@ class Queries:
     count: Scoped
 
     @classmethod
+    @lru_cache(maxsize=64)  # a program may make an adapter for each request; to read and fill takes 5 ms
     def load_for(cls, tables: Tables, language: str | None = None) -> Self:
         """The statements for these tables; ``language`` is the text search configuration that words are read by."""
         text = (_FILES / "queries.sql").read_text(encoding="utf-8")
