@@ -11,6 +11,23 @@ from .kit import schema, server_url
 __all__ = ["schema"]
 
 
+def let_fail(monkeypatch, owner, method, connection_of):
+    """Calls of a method of the driver's, each called after its first argument; one that fails ends its connection."""
+    calls = DriverCalls(lambda: psycopg.OperationalError("made up"))
+    inner = getattr(owner, method)
+
+    async def failing(caller, what, *arguments, **options):
+        try:
+            with calls.call(str(what)[:60]):
+                return await inner(caller, what, *arguments, **options)
+        except psycopg.OperationalError:
+            connection_of(caller).pgconn.finish()
+            raise
+
+    monkeypatch.setattr(owner, method, failing)
+    return calls
+
+
 class TestStatements(DriverFaultSuite):
     @pytest.fixture
     def make_adapter(self, schema):
@@ -18,41 +35,16 @@ class TestStatements(DriverFaultSuite):
 
     @pytest.fixture
     def driver_calls(self, monkeypatch):
-        calls = DriverCalls(lambda: psycopg.OperationalError("made up"))
-        execute = psycopg.AsyncCursor.execute
-
-        async def failing(cursor, query, *arguments, **options):
-            try:
-                with calls.call(str(query)[:60]):
-                    return await execute(cursor, query, *arguments, **options)
-            except psycopg.OperationalError:
-                cursor.connection.pgconn.finish()
-                raise
-
-        monkeypatch.setattr(psycopg.AsyncCursor, "execute", failing)
-        return calls
+        return let_fail(monkeypatch, psycopg.AsyncCursor, "execute", lambda cursor: cursor.connection)
 
 
-class TestImports(DriverFaultSuite):
+class TestImports(TestStatements):
     """Messages are copied in: each wait for the server fails in turn, those around the transaction included."""
 
-    @pytest.fixture
-    def make_adapter(self, schema, monkeypatch):
+    @pytest.fixture(autouse=True)
+    def _imported(self, monkeypatch):
         monkeypatch.setattr(commits, "_IMPORTED", 1)
-        return lambda: PostgreSQLAdapter(server_url(), schema=schema)
 
     @pytest.fixture
     def driver_calls(self, monkeypatch):
-        calls = DriverCalls(lambda: psycopg.OperationalError("made up"))
-        wait = psycopg.AsyncConnection.wait
-
-        async def failing(connection, generator, *arguments, **options):
-            try:
-                with calls.call(generator.__qualname__):
-                    return await wait(connection, generator, *arguments, **options)
-            except psycopg.OperationalError:
-                connection.pgconn.finish()
-                raise
-
-        monkeypatch.setattr(psycopg.AsyncConnection, "wait", failing)
-        return calls
+        return let_fail(monkeypatch, psycopg.AsyncConnection, "wait", lambda connection: connection)
