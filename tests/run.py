@@ -80,7 +80,7 @@ def main() -> int:
     try:
         os.environ.update(services.addresses())
         good = tox()
-        pytest = [BIN / "pytest", "tests", f"--numprocesses={CPUS + 2}", "--dist=loadfile"]
+        pytest = [BIN / "pytest", "tests", f"--numprocesses={CPUS}", "--dist=loadfile"]
         last = subprocess.run(pytest, cwd=ROOT, check=False, stdin=subprocess.DEVNULL).returncode
     finally:
         services.down(started)
