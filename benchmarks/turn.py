@@ -8,14 +8,18 @@ same settings and parses the same JSON, one transaction per turn, with no object
 - ``thread``: a task for each session, the statements in one thread beside the event loop, as an async program must.
 
 What a sync costs decides over what 64 sessions gain by sharing one; ``--durability normal`` shows the rest alone.
+A turn is handed to a thread and back, twice. That wakes a processor which may have gone to sleep, and in a virtual
+machine this alone can cost as much as the turn. ``--one-processor`` shows what the program costs without it.
 
     python benchmarks/turn.py [--rounds 9] [--seconds 0.5] [--durability full|normal] [--dir DIRECTORY]
+                              [--one-processor]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sqlite3
 import statistics
 import tempfile
@@ -154,7 +158,10 @@ async def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each contender, in each round")
     parser.add_argument("--durability", choices=("full", "normal"), default="full")
     parser.add_argument("--dir", help="where the databases are made; the system's temporary directory unless given")
+    parser.add_argument("--one-processor", action="store_true", help="of those this process may use; on Linux")
     options = parser.parse_args()
+    if options.one_processor:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     print(f"SQLite {sqlite3.sqlite_version}, durability={options.durability}; medians of {options.rounds} rounds")
     print("sessions  against       adapter/s    bare/s   ratio  (lowest to highest)")
     with tempfile.TemporaryDirectory(dir=options.dir) as directory:

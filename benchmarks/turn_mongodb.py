@@ -7,7 +7,8 @@ first. It makes no objects of what it reads, and judges nothing.
 
 Each contender has sessions of its own. ``cpu`` is the time of this process in a turn, which a slow or busy server does
 not blur. With ``--history`` the two lengths that are compared can be set: a turn after 10,000 messages should take what
-one after 50 takes (after fewer, there is less to load).
+one after 50 takes (after fewer, there is less to load). A server that slows down as its collections grow slows both
+contenders down; what the adapter adds is the one's growth by the other's.
 
     python benchmarks/turn_mongodb.py mongodb://127.0.0.1:27017 [--rounds 9] [--seconds 1] [--sessions 1 16]
                                                                 [--history 10 10000]
@@ -144,7 +145,7 @@ async def compare(adapter: MongoDBAdapter, bare: Bare, options: argparse.Namespa
     print(f"{'':73}p50 ms           cpu ms")
     print("sessions  history   adapter/s    bare/s   ratio  (lowest to highest)    adapter   bare  adapter   bare")
     for sessions in options.sessions:
-        medians: list[float] = []
+        medians: list[tuple[float, float]] = []
         for history in options.history:
             ids = {name: [f"{name}-{secrets.token_hex(8)}" for _ in range(sessions)] for name in ("adapter", "bare")}
             for names in ids.values():
@@ -158,12 +159,14 @@ async def compare(adapter: MongoDBAdapter, bare: Bare, options: argparse.Namespa
                         found[name].append(speed)
             ratios = sorted(a.turns / b.turns for a, b in zip(found["adapter"], found["bare"], strict=True))
             ours, bares = (Speed(*map(statistics.median, zip(*found[name], strict=True))) for name in found)
-            medians.append(ours.median)
+            medians.append((ours.median, bares.median))
             spread = f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
             speeds = f"{ours.turns:>12,.0f}{bares.turns:>10,.0f}{statistics.median(ratios):>8.2f}  {spread:22}"
             times = f"{ours.median:>9.2f}{bares.median:>7.2f}{ours.cpu:>9.2f}{bares.cpu:>7.2f}"
             print(f"{sessions:>8}{history:>9,}{speeds}{times}", flush=True)
-        print(f"{'':8} p50 at {options.history[-1]:,} against {options.history[0]:,}: {medians[-1] / medians[0]:.2f}")
+        grown, bare_grown = (long / short for short, long in zip(*medians, strict=True))
+        lengths = "p50 at {1:,} against {0:,}".format(*options.history)
+        print(f"{'':8} {lengths}: adapter {grown:.2f}, bare {bare_grown:.2f}; ratio {grown / bare_grown:.2f}")
 
 
 async def main() -> None:

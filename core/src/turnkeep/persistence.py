@@ -269,6 +269,7 @@ class Persistence:
         """Appends a message and returns it numbered; ``fields`` are those of ``Message``: ``event`` and so on.
 
         Messages saved at the same time all land, each once, in one order. A session that had ended becomes active.
+        Inside a turn on the session it comes back as it was given: the turn's commit numbers it.
 
         Raises:
             SessionNotFound: there is no such session.
