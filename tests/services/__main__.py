@@ -35,8 +35,8 @@ def _act(registry: Registry, action: str, names: list[str]) -> None:
         registry.up(names, required=os.environ.get("TURNKEEP_REQUIRE_SERVICES", "") not in {"", "0"})
         print(f"services: {len(registry.addresses())} address(es) in {registry.env_file}")
     elif action == "down":
-        registry.down(names or None)
-        print(f"services: {', '.join(names) or 'none of ours'} {'ended' if names else 'is running'}")
+        ended = registry.down(names or None)
+        print(f"services: {', '.join(ended)} ended" if ended else "services: none was running")
     elif action == "kill":
         registry.kill(names)
     else:

@@ -79,11 +79,14 @@ class Registry:
             print(f"services: left out, its tests are skipped: {failure}", flush=True)
         return started
 
-    def down(self, names: Collection[str] | None = None) -> None:
-        """End these servers (None: all) that were started here."""
+    def down(self, names: Collection[str] | None = None) -> list[str]:
+        """End these servers (None: all) that were started here; return the names of those that ran."""
         with self._alone():
-            self._stop(self.servers if names is None else self._known(names))
+            ended = list(self.servers) if names is None else list(self._known(names))
+            running = [name for name in ended if self.servers[name].processes.running()]
+            self._stop(ended)
             self._write_env_file()
+        return running
 
     def kill(self, names: Collection[str]) -> None:
         """End these servers with no time to write anything."""

@@ -99,7 +99,8 @@ def test_up_starts_writes_the_address_and_down_ends_it(registry_of, tmp_path):
     url = registry.addresses()["TURNKEEP_TEST_TOY_URL"]
     assert (tmp_path / "env").read_text() == f"TURNKEEP_TEST_TOY_URL={url}\n"
     assert Toy(registry.home).answers(url)
-    registry.down()
+    assert registry.down() == ["toy"]
+    assert registry.down() == []
     assert not Toy(registry.home).answers(url)
     assert registry.addresses() == {}
     assert (tmp_path / "env").read_text() == ""
@@ -274,7 +275,7 @@ def test_the_command_takes_servers_of_its_own(tmp_path):
     assert (status, complaint.partition(";")[0]) == (1, "services: there is no server mysql")
     status, _, complaint = services(tmp_path, "--home", "mine", "resume", "redis")
     assert (status, "never started" in complaint) == (1, True)
-    assert services(tmp_path, "--home", "mine", "down") == (0, "services: none of ours is running\n", "")
+    assert services(tmp_path, "--home", "mine", "down") == (0, "services: none was running\n", "")
     assert (tmp_path / "mine" / "env").read_text() == ""
 
 
