@@ -103,7 +103,7 @@ class Server:
         status, answer = self.request("POST", "/chat", {"message": message, "sessionId": session_id}, **options)
         assert status == 200, (status, answer)
         assert set(answer) == {"message", "sessionId", "isComplete"}
-        return answer  # type: ignore[no-any-return]
+        return answer
 
     def events(self, body: object, *, token: str = ANA, **headers: str) -> Iterator[dict[str, Any]]:
         """The events of a stream as they come; closing it closes the connection."""

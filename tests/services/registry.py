@@ -82,9 +82,9 @@ class Registry:
     def down(self, names: Collection[str] | None = None) -> list[str]:
         """End these servers (None: all) that were started here; return the names of those that ran."""
         with self._alone():
-            ended = list(self.servers) if names is None else list(self._known(names))
-            running = [name for name in ended if self.servers[name].processes.running()]
-            self._stop(ended)
+            chosen = self.servers if names is None else self._known(names)
+            running = [name for name in chosen if self.servers[name].processes.running()]
+            self._stop(chosen)
             self._write_env_file()
         return running
 

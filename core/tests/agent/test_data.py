@@ -319,7 +319,7 @@ async def test_without_a_schema_any_storable_value_goes(store, persistence):
     data = {"a": {1, 2}, "b": (1,), "c": b"x", "d": datetime(2027, 1, 1, tzinfo=UTC), "e": None, "f": 2**70}
     await session.set_data(data)
     assert await store.data("s") == data
-    for bad in (object(), lambda: 1, float, Colour.RED, datetime(2027, 1, 1)):  # noqa: DTZ001
+    for bad in (object(), lambda: 1, float, Colour.RED, datetime(2027, 1, 1)):  # noqa: DTZ001 - naive on purpose
         with pytest.raises(NotSerializable, match="x"):
             await session.set_data({"x": bad})
     assert await store.data("s") == data

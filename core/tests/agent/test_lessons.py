@@ -611,7 +611,7 @@ async def test_d41_one_users_session_is_absent_for_another(store):
 
 def test_d42_table_names_are_names():
     """They went into every SQL text as they were: a crafted one read another table."""
-    sqlite = pytest.importorskip("turnkeep_sqlite")
+    sqlite = pytest.importorskip("turnkeep_sqlite", reason="turnkeep-sqlite is not installed")
     for bad in ('x"; DROP TABLE y; --', "x y", "", "x" * 64, "main.x", "1x"):
         with pytest.raises(InvalidArgument):
             sqlite.SQLiteAdapter("unused.db", tables={"sessions": bad})
@@ -774,7 +774,7 @@ async def test_d52_custom_table_names_are_made_and_used(tmp_path):
     """initialize() made the default names, the queries used the custom ones."""
     import sqlite3
 
-    sqlite = pytest.importorskip("turnkeep_sqlite")
+    sqlite = pytest.importorskip("turnkeep_sqlite", reason="turnkeep-sqlite is not installed")
     adapter = sqlite.SQLiteAdapter(
         tmp_path / "own.db", tables={"sessions": "chats", "messages": "lines", "commits": "done"}
     )

@@ -623,7 +623,7 @@ async def test_a_turn_cancelled_at_any_point_leaves_memory_as_the_database(memor
         @tool
         async def slow(session):
             await asyncio.sleep(0)
-            await persistence.save_message(session.id, "system", "from the tool")  # noqa: B023
+            await persistence.save_message(session.id, "system", "from the tool")  # noqa: B023 - called before the next round
             return "ok"
 
         async def pause():
@@ -1055,7 +1055,7 @@ async def test_status_set_inside_a_turn_is_committed_with_it(store, persistence)
 
 
 async def test_an_agent_closes_what_it_opened_and_only_that(tmp_path, store, persistence):
-    pytest.importorskip("turnkeep_sqlite")
+    pytest.importorskip("turnkeep_sqlite", reason="turnkeep-sqlite is not installed")
     url = f"sqlite:///{tmp_path}/own.db"
     async with Agent(name="a", provider=ScriptedProvider("ok"), persistence=url, session_id="s") as agent:
         await agent.respond("hello")
@@ -1070,7 +1070,7 @@ async def test_an_agent_closes_what_it_opened_and_only_that(tmp_path, store, per
 
 
 async def test_a_url_is_opened_on_first_use(tmp_path):
-    pytest.importorskip("turnkeep_sqlite")
+    pytest.importorskip("turnkeep_sqlite", reason="turnkeep-sqlite is not installed")
     agent = Agent(
         name="a", provider=ScriptedProvider("ok"), persistence=f"sqlite:///{tmp_path}/lazy.db", session_id="s"
     )

@@ -93,9 +93,9 @@ async def test_stream_and_respond_are_one_turn_code(store, persistence):
             return "seen"
 
         hooks = Hooks(
-            before_respond=lambda: order.append("before_respond"),  # noqa: B023
-            before_message_save=lambda message: order.append(message.role),  # noqa: B023
-            after_respond=lambda reply: order.append(reply.message),  # noqa: B023
+            before_respond=lambda: order.append("before_respond"),  # noqa: B023 - called before the next round
+            before_message_save=lambda message: order.append(message.role),  # noqa: B023 - called before the next round
+            after_respond=lambda reply: order.append(reply.message),  # noqa: B023 - called before the next round
         )
         agent = Agent(
             name="a",

@@ -224,7 +224,7 @@ async def test_an_order_that_is_none_is_refused(memory, value):
 
 @pytest.mark.parametrize(
     "value",
-    [datetime(2024, 1, 1), "2024-01-01", 7, True, 1.5, timedelta(-1), {"$lt": 1}],  # noqa: DTZ001
+    [datetime(2024, 1, 1), "2024-01-01", 7, True, 1.5, timedelta(-1), {"$lt": 1}],  # noqa: DTZ001 - naive on purpose
     ids=repr,
 )
 async def test_an_age_that_is_none_is_refused(memory, value):
@@ -270,7 +270,7 @@ async def test_messages_that_are_no_list_of_messages_are_refused(memory, value):
     await refused(memory, lambda p, x: p.save_messages("s", x), value)
 
 
-@pytest.mark.parametrize("value", [datetime(2024, 1, 1), "2024", 0, timedelta(1)], ids=repr)  # noqa: DTZ001
+@pytest.mark.parametrize("value", [datetime(2024, 1, 1), "2024", 0, timedelta(1)], ids=repr)  # noqa: DTZ001 - naive on purpose
 async def test_a_created_at_that_is_none_is_refused(memory, value):
     await refused(memory, lambda p, x: p.save_message("s", "user", "x", created_at=x), value)
 
@@ -282,7 +282,7 @@ async def test_a_text_to_search_for_that_is_none_is_refused(memory, value):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"role": "admin"}, {"role": {"$ne": 1}}, {"since": "x"}, {"until": datetime(2024, 1, 1)}],  # noqa: DTZ001
+    [{"role": "admin"}, {"role": {"$ne": 1}}, {"since": "x"}, {"until": datetime(2024, 1, 1)}],  # noqa: DTZ001 - naive on purpose
     ids=repr,
 )
 async def test_a_condition_of_a_search_that_is_none_is_refused(memory, fields):

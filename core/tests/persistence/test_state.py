@@ -238,7 +238,7 @@ async def test_changes_that_are_no_dict_are_refused(persistence, s, changes, ada
     assert len(adapter.calls) == before, "refused before any call of the adapter"
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2}, datetime(2020, 1, 1), {"x": UNSET}])  # noqa: DTZ001
+@pytest.mark.parametrize("value", [object(), {1: 2}, datetime(2020, 1, 1), {"x": UNSET}])  # noqa: DTZ001 - naive on purpose
 async def test_a_value_that_cannot_be_kept_is_refused_and_nothing_is_written(persistence, s, value, adapter):
     before = adapter.count("commit")
     with pytest.raises(NotSerializable):
@@ -347,7 +347,7 @@ async def test_an_instant_in_another_zone_is_the_same_instant(persistence, s):
 
 @pytest.mark.parametrize(
     "bad",
-    [datetime(2024, 1, 1), "2024-01-01", 0, True, datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))],  # noqa: DTZ001
+    [datetime(2024, 1, 1), "2024-01-01", 0, True, datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))],  # noqa: DTZ001 - naive on purpose
 )
 async def test_a_completed_at_that_is_none_is_refused(persistence, s, adapter, bad):
     before = len(adapter.calls)

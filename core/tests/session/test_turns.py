@@ -69,7 +69,7 @@ async def test_a_turn_on_an_absent_session_creates_it(live, persistence, adapter
 @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError, KeyboardInterrupt])
 async def test_raising_leaves_nothing(session, persistence, adapter, error):
     before = session.current
-    with pytest.raises(error):  # noqa: PT012
+    with pytest.raises(error):  # noqa: PT012 - raised in the block, or by leaving it
         async with session.turn() as turn:
             turn.add_message("user", "x")
             turn.set_data({"b": 1})
@@ -85,7 +85,7 @@ async def test_raising_leaves_nothing(session, persistence, adapter, error):
 
 async def test_raising_on_an_absent_session_creates_nothing(live, persistence):
     session = live(session_id="s")
-    with pytest.raises(RuntimeError):  # noqa: PT012
+    with pytest.raises(RuntimeError):  # noqa: PT012 - raised in the block, or by leaving it
         async with session.turn() as turn:
             turn.add_message("user", "x")
             raise RuntimeError
@@ -106,7 +106,7 @@ async def test_a_failed_commit_leaves_memory_as_it_was(session, persistence, ada
 async def test_somebody_elses_commit_meanwhile_is_a_conflict_and_nothing_is_written(session, live):
     other = live(session_id="s")
     before = session.current
-    with pytest.raises(SessionConflict):  # noqa: PT012
+    with pytest.raises(SessionConflict):  # noqa: PT012 - raised in the block, or by leaving it
         async with session.turn() as turn:
             turn.add_message("user", "mine")
             await asyncio.create_task(other.add_message("user", "theirs"), context=__import__("contextvars").Context())
@@ -438,7 +438,7 @@ async def test_late_tasks_of_a_dropped_turn_write_for_themselves(session, persis
         await done.wait()
         await persistence.save_message("s", "user", "late")
 
-    with pytest.raises(RuntimeError):  # noqa: PT012
+    with pytest.raises(RuntimeError):  # noqa: PT012 - raised in the block, or by leaving it
         async with session.turn() as turn:
             turn.add_message("user", "x")
             task = asyncio.create_task(late())
@@ -478,7 +478,7 @@ async def test_the_schema_of_an_agent_holds_in_a_turn_of_its_session(persistence
     )
     with pytest.raises(turnkeep.InvalidData):
         await agent.session.set_data({"guests": "many"})
-    with pytest.raises(turnkeep.InvalidData):  # noqa: PT012
+    with pytest.raises(turnkeep.InvalidData):  # noqa: PT012 - raised in the block, or by leaving it
         async with agent.session.turn() as turn:
             turn.set_data({"guests": "many"})
             turn.set_data({"unknown": 1})

@@ -63,7 +63,7 @@ def apart(function: Callable[..., None] | None = None, *, deadline: float = DEAD
 
         name = body.__name__
         test.__name__, test.__qualname__, test.__doc__, test.__module__ = name, name, body.__doc__, body.__module__
-        test.body = body  # type: ignore[attr-defined]
+        test.body = body
         return test
 
     return decorate if function is None else decorate(function)

@@ -211,7 +211,7 @@ def test_staged_until_saved(store: Persistence) -> None:
     assert store.find_session_by_id("s") is None
     session.save()
     assert texts(store.load_session_history("s")) == [("user", "hi")]
-    assert store.find_session_by_id("s").data == {"a": 1}  # type: ignore[union-attr]
+    assert store.find_session_by_id("s").data == {"a": 1}
 
 
 def test_a_turn_is_one_commit(store: Persistence) -> None:
@@ -222,7 +222,7 @@ def test_a_turn_is_one_commit(store: Persistence) -> None:
         session.add_message("assistant", "two")  # joins
         session.set_data({"b": 2})
         store.save_message("s", "system", "three")
-        assert store.load_session_state("s").data == {"a": 1, "b": 2}  # type: ignore[union-attr]
+        assert store.load_session_state("s").data == {"a": 1, "b": 2}
         assert turn.state.data == session.data == {"a": 1, "b": 2}
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(store.find_session_by_id, "s").result() is None  # another thread is not in the turn
@@ -237,12 +237,12 @@ def test_a_turn_is_one_commit(store: Persistence) -> None:
 def test_a_turn_that_fails_leaves_nothing(store: Persistence, error: type[BaseException]) -> None:
     session = SessionManager(store, session_id="s")
     session.get_or_create()
-    with pytest.raises(error), session.turn() as turn:  # noqa: PT012
+    with pytest.raises(error), session.turn() as turn:  # noqa: PT012 - raised in the block, or by leaving it
         turn.add_message("user", "one")
         store.update_collected_data("s", {"a": 1})
         raise error
     assert store.load_session_history("s") == ()
-    assert session.data == store.find_session_by_id("s").data == {}  # type: ignore[union-attr]
+    assert session.data == store.find_session_by_id("s").data == {}
     session.add_message("user", "after")  # the session is free, and no turn is joined any more
     assert texts(store.load_session_history("s")) == [("user", "after")]
 
@@ -296,15 +296,15 @@ def test_every_call_of_the_store(store: Persistence) -> None:
     assert [message.seq for message in store.save_messages("s", [{"role": "assistant", "content": "Hi"}])] == [2]
     assert texts(store.load_session_history("s")) == [("user", "Hello!"), ("assistant", "Hi")]
     assert store.update_collected_data("s", {"b": 2}).data == {"a": 1, "b": 2}
-    assert store.update_route_step("s", route="book", step="name").current_route.id == "book"  # type: ignore[union-attr]
-    assert store.find_active_session_by_user_id("ana").id == "s"  # type: ignore[union-attr]
+    assert store.update_route_step("s", route="book", step="name").current_route.id == "book"
+    assert store.find_active_session_by_user_id("ana").id == "s"
     loaded = store.load_session_state("s")
     assert loaded is not None
     assert store.save_session_state("s", loaded.replace(data={"c": 3})).data == {"c": 3}
     with pytest.raises(SessionConflict):
         store.save_session_state("s", loaded)
     store.complete_session("s")
-    assert store.find_session_by_id("s").status == "completed"  # type: ignore[union-attr]
+    assert store.find_session_by_id("s").status == "completed"
     store.abandon_session("s")
     store.update_session_status("s", "active")
     assert store.find_active_session_by_user_id("ana") is not None
@@ -445,7 +445,7 @@ def test_a_function_that_fails_or_makes_something_else() -> None:
     with pytest.raises(ZeroDivisionError, match="no driver today"):
         connect(fails)
     with pytest.raises(InvalidArgument):
-        connect(lambda: 7)  # type: ignore[arg-type,return-value]
+        connect(lambda: 7)
 
 
 def test_an_adapter_that_was_made_elsewhere() -> None:
@@ -465,10 +465,10 @@ def test_the_two_apis_are_not_mixed_up() -> None:
     there = asyncio.run(connected())
     with connect("memory://") as here:
         calls: list[Callable[[], object]] = [
-            lambda: Agent(name="a", provider=Echo(), persistence=there),  # type: ignore[arg-type]
-            lambda: SessionManager(there),  # type: ignore[arg-type]
-            lambda: turnkeep.Agent(name="a", provider=Echo(), persistence=here),  # type: ignore[arg-type]
-            lambda: turnkeep.SessionManager(here),  # type: ignore[arg-type]
+            lambda: Agent(name="a", provider=Echo(), persistence=there),
+            lambda: SessionManager(there),
+            lambda: turnkeep.Agent(name="a", provider=Echo(), persistence=here),
+            lambda: turnkeep.SessionManager(here),
         ]
         for call in calls:
             with pytest.raises(turnkeep.ConfigurationError):
@@ -486,7 +486,7 @@ def test_a_stream(store: Persistence) -> None:
     assert [chunk.delta for chunk in chunks] == ["ONE", " TWO", " THREE", ""]
     assert [chunk.accumulated for chunk in chunks] == ["ONE", "ONE TWO", "ONE TWO THREE", "ONE TWO THREE"]
     assert [chunk.done for chunk in chunks] == [False, False, False, True]
-    assert chunks[-1].reply.message == "ONE TWO THREE"  # type: ignore[union-attr]
+    assert chunks[-1].reply.message == "ONE TWO THREE"
     assert texts(store.load_session_history("s")) == [("user", "one two three"), ("assistant", "ONE TWO THREE")]
 
 
@@ -515,7 +515,7 @@ def test_a_stream_that_is_left_leaves_nothing(store: Persistence, way: str) -> N
             for _ in stream:
                 break
     elif way == "raise":
-        with pytest.raises(ZeroDivisionError), agent.stream(text) as stream:  # noqa: PT012
+        with pytest.raises(ZeroDivisionError), agent.stream(text) as stream:  # noqa: PT012 - raised in the block, or by leaving it
             next(iter(stream))
             raise ZeroDivisionError
     elif way == "not read":
@@ -560,8 +560,8 @@ def test_a_repeated_stream_gives_the_first_reply(store: Persistence) -> None:
     for _ in range(2):
         with agent.stream("one two", session_id="s", commit_id="once") as stream:
             replies.append(list(stream)[-1].reply)
-    assert [reply.replayed for reply in replies] == [False, True]  # type: ignore[union-attr]
-    assert replies[1].message == "ONE TWO"  # type: ignore[union-attr]
+    assert [reply.replayed for reply in replies] == [False, True]
+    assert replies[1].message == "ONE TWO"
 
 
 # -- errors and context variables ------------------------------------------------------------------------------------

@@ -365,7 +365,7 @@ def test_a_relative_url_means_the_same_file_in_the_child(place: Path, url: str) 
             answer = [store.find_session_by_id("s") is not None, agent.respond("hi", session_id="s").message]
             agent.close()
             store.close()
-            return [*answer, os.listdir()]  # noqa: PTH208
+            return [*answer, os.listdir()]  # noqa: PTH208 - the working directory of the child
 
         assert in_child(child) == [True, "HI", []]
 

@@ -69,7 +69,7 @@ def test_the_context_synchronisation_of_the_seed(url: str) -> None:
     store.save_session_state("s", turnkeep.create_session(id="s", data={"kept": 1}))
     agent.respond("hi")
     agent.respond("hi again")
-    assert store.find_session_by_id("s").data == {"kept": 1, "preferences": {"colour": "blue"}}  # type: ignore[union-attr]
+    assert store.find_session_by_id("s").data == {"kept": 1, "preferences": {"colour": "blue"}}
     assert provider.last.context["preferences"] == {"colour": "blue"}
     store.close()
 
@@ -141,7 +141,7 @@ def test_callbacks_of_steps_and_routes() -> None:
     def using(name: str, result: Any = None) -> Any:
         def callback(session: Any) -> Any:
             ran.append(name)
-            assert store.load_session_state(session.id).history[-1].content in {"hi", "Ana"}  # type: ignore[union-attr]
+            assert store.load_session_state(session.id).history[-1].content in {"hi", "Ana"}
             return result
 
         return callback
@@ -162,7 +162,7 @@ def test_callbacks_of_steps_and_routes() -> None:
     agent.respond("hi")
     assert agent.respond("Ana").is_route_complete
     assert set(ran) == {"skip_if", "when", "prepare", "finalize", "on_complete"}
-    assert store.find_session_by_id("s").data == {"name": "Ana", "checked": True}  # type: ignore[union-attr]
+    assert store.find_session_by_id("s").data == {"name": "Ana", "checked": True}
 
 
 @apart
@@ -208,7 +208,7 @@ def test_a_plain_tool_asks_another_session_and_not_its_own() -> None:
         provider = ScriptedProvider(*calls, "fine")
         options: Any = {"persistence": store, "tools": [ask, stream, turn], "on_conflict": on_conflict}
         agent = Agent(name="a", provider=provider, session_id="s", **options)
-        expert = Agent(name="expert", provider=Echo(), persistence=store, on_conflict=on_conflict)  # type: ignore[arg-type]
+        expert = Agent(name="expert", provider=Echo(), persistence=store, on_conflict=on_conflict)
         in_time(lambda agent=agent: agent.respond("hi"), 8)
         results = {m.tool_call_id: m.content for m in store.load_session_history("s") if m.role == "tool"}
         assert results["ask-other"] == results["stream-other"] == "WELL?"

@@ -92,7 +92,7 @@ def test_while_a_plain_tool_or_hook_hangs() -> None:
         {"provider": Echo(), "hooks": Hooks(before_respond=hook)},
     ):
         ran = threading.Event()
-        agent = Agent(name="a", persistence=store, tools=[hang], **options)  # type: ignore[arg-type]
+        agent = Agent(name="a", persistence=store, tools=[hang], **options)
         interrupted(lambda agent=agent: agent.respond("hi", session_id="s"), ran)
         assert store.find_session_by_id("s") is None
     agent = Agent(name="a", provider=Echo(), persistence=store)

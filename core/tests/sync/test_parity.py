@@ -124,7 +124,7 @@ def annotation(function: Any) -> str:
     return found if isinstance(found, str) else inspect.formatannotation(found)
 
 
-def assert_same_signature(one: Any, other: Any, *, but: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+def assert_same_signature(one: Any, other: Any, *, but: set[str] = frozenset()) -> None:
     there, here = inspect.signature(one), inspect.signature(other)
     assert list(there.parameters) == list(here.parameters)
     for name, parameter in there.parameters.items():

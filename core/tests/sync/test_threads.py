@@ -87,7 +87,7 @@ def test_messages_saved_at_the_same_time_all_land(url: str) -> None:
     history = store.load_session_history("s")
     assert sorted(message.content for message in history) == sorted(f"{a}{n}" for a in "ab" for n in range(THREADS))
     assert len({message.seq for message in history}) == 2 * THREADS
-    assert set(store.find_session_by_id("s").data) == {"k0", "k1", "k2", "k3"}  # type: ignore[union-attr]
+    assert set(store.find_session_by_id("s").data) == {"k0", "k1", "k2", "k3"}
     store.close()
 
 

@@ -50,6 +50,6 @@ async def contend(tell: Tell, factory: Factory, key: SessionKey, turns: int, bar
                     conflicts += 1
                     attempt += 1
                     # Full jitter, as Persistence does it: who collided once should not collide again.
-                    await asyncio.sleep(random.uniform(0, min(0.2, 0.002 * 2**attempt)))  # noqa: S311
+                    await asyncio.sleep(random.uniform(0, min(0.2, 0.002 * 2**attempt)))  # noqa: S311 - no secret
             longest = max(longest, time.monotonic() - turn_began)
         tell(Done(began, time.monotonic(), conflicts, longest))

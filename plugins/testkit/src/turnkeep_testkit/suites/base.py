@@ -63,7 +63,7 @@ The function may also return an async context manager that yields an open adapte
 
 def starts_closed(test: F) -> F:
     """Marks a test before which no adapter is opened."""
-    test.starts_closed = True  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue] - our mark
+    test.starts_closed = True  # pyright: ignore[reportAttributeAccessIssue] - our mark
     return test
 
 
@@ -71,7 +71,7 @@ def proves(*capabilities: Capability) -> Callable[[F], F]:
     """Marks a test, or each test of a suite, as one that looks at these capabilities; the report counts it there."""
 
     def mark(test: F) -> F:
-        test.proves = capabilities  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue] - our mark
+        test.proves = capabilities  # pyright: ignore[reportAttributeAccessIssue] - our mark
         return test
 
     return mark

@@ -272,7 +272,7 @@ class ListSuite(Suite):
             await self.create()
         await self.lists_settle()
         for order, other in (ORDERS, ORDERS[::-1]):
-            page = await self.adapter.find_sessions(SessionQuery(self.scope, 1, order=order))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - a tuple of literals
+            page = await self.adapter.find_sessions(SessionQuery(self.scope, 1, order=order))  # pyright: ignore[reportArgumentType] - a tuple of literals
             with pytest.raises(InvalidArgument):
                 await self.listed_once(other, page.next_cursor)
 
@@ -300,7 +300,7 @@ class ListSuite(Suite):
             cursor = make_cursor(order, *position)
             try:
                 page = await self.adapter.find_sessions(
-                    SessionQuery(self.owned("ana"), 10, order=order, cursor=cursor)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - a tuple of literals
+                    SessionQuery(self.owned("ana"), 10, order=order, cursor=cursor)  # pyright: ignore[reportArgumentType] - a tuple of literals
                 )
             except InvalidArgument:
                 continue
@@ -308,14 +308,14 @@ class ListSuite(Suite):
 
     async def listed_once(self, order: str, cursor: str | None) -> None:
         """Asks for one page."""
-        await self.adapter.find_sessions(SessionQuery(self.scope, 10, order=order, cursor=cursor))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - parametrized
+        await self.adapter.find_sessions(SessionQuery(self.scope, 10, order=order, cursor=cursor))  # pyright: ignore[reportArgumentType] - parametrized
 
     async def _walk(self, order: str, changes: list[Any]) -> list[str]:
         """The ids of a walk with pages of two; one change happens after each page."""
         walked: list[str] = []
         cursor: str | None = None
         for _ in range(50):
-            page = await self.adapter.find_sessions(SessionQuery(self.scope, 2, order=order, cursor=cursor))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - a literal at each call
+            page = await self.adapter.find_sessions(SessionQuery(self.scope, 2, order=order, cursor=cursor))  # pyright: ignore[reportArgumentType] - a literal at each call
             walked += [head.session_id for head in page.items]
             cursor = page.next_cursor
             if cursor is None:
