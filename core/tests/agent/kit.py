@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+from pydantic import BaseModel, Field
+
 from turnkeep import MemoryAdapter, Route, Step, ToolCall, connect
 from turnkeep_testkit import WrappedAdapter
 
@@ -159,6 +161,12 @@ def last_text(request):
     return next(message.content for message in reversed(request.history) if message.role == "user")
 
 
+class Booking(BaseModel):
+    name: str
+    guests: int = Field(ge=1, le=20)
+    note: str | None = None
+
+
 def booking(**options):
     return Route(
         "Book a table",
@@ -180,3 +188,9 @@ async def settle(rounds=20):
 
 def tasks_but_me():
     return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def place(agent):
+    """The ids of the route and the step that an agent's session is at."""
+    state = agent.session.current
+    return (state.current_route and state.current_route.id, state.current_step and state.current_step.id)
