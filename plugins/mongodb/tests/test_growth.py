@@ -125,7 +125,8 @@ async def test_documents_are_bounded(adapter, client, database, pytestconfig):
     token = await fill(adapter, key, count)
     await adapter.commit(new_commit(key, "last", expect=token))
     stored = await adapter.load(key, LoadQuery(50))
-    assert (stored.head.message_count, len(stored.messages)) == (count + 1, 50 + 1) or len(stored.messages) <= 250
+    assert stored.head.message_count == count + 1
+    assert 50 <= len(stored.messages) <= 250
     page = await adapter.read_messages(key, MessageQuery(100, before=count // 2))
     assert [message.seq for message in page.items] == list(range(count // 2 - 100, count // 2))
     assert len((await adapter.load(key, LoadQuery())).messages) == count + 1
